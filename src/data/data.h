@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Face of the data layer: images on disk -> host batches. No tensors, no models. */
+#ifndef ZS_DATA_DATA_H
+#define ZS_DATA_DATA_H
+
+#include "data/grid.h"      /* zs_grid: image grids */
+#include "data/loader.h"    /* zs_loader: shuffled, augmented, prefetched batches */
+#include "data/source.h"    /* zs_source: folder, IDX, ... behind one --data syntax */
+#include "data/transform.h" /* resize, crop, flip, to and from [-1,1] floats */
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#include "io/mapfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int zs_mapfile_open(zs_mapfile *m, const char *path, zs_error *err)
+{
+    *m = (zs_mapfile){0};
+    struct stat st;
+    int status = ZS_OK, fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return zs_fail(err, ZS_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, &st) != 0) {
+        status = zs_fail(err, ZS_E_IO, "%s: %s", path, strerror(errno));
+    } else if (!S_ISREG(st.st_mode)) {
+        status = zs_fail(err, ZS_E_IO, "%s: is not a regular file", path);
+    } else if (st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            status = zs_fail(err, ZS_E_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+        else
+            *m = (zs_mapfile){p, (size_t)st.st_size};
+    }
+    close(fd);
+    return status;
+}
+
+void zs_mapfile_close(zs_mapfile *m)
+{
+    if (m->p)
+        munmap((void *)(uintptr_t)m->p, m->n);
+    *m = (zs_mapfile){0};
+}
