@@ -67,10 +67,10 @@ int zs_outfile_commit(zs_outfile *o, zs_error *err)
 
 void zs_outfile_abort(zs_outfile *o)
 {
-    if (o->f)
+    if (o->f) {
         fclose(o->f);
-    if (o->f && o->tmp)
         unlink(o->tmp);
+    }
     zs_free(o->tmp);
     zs_free(o->path);
     *o = (zs_outfile){0};
