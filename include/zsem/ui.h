@@ -16,10 +16,10 @@ extern "C" {
 typedef enum zs_log_level { ZS_LOG_DEBUG, ZS_LOG_INFO, ZS_LOG_WARN } zs_log_level;
 
 typedef struct zs_progress {
-    const char *stage; /* what is being done, such as "train" */
+    const char *stage;  /* what is being done, such as "train" */
     double done, total; /* in `unit`s; total 0 when unknown */
-    const char *unit;  /* "images", "steps", ... */
-    const char *note;  /* extra text such as "loss 0.0123", or NULL */
+    const char *unit;   /* "images", "steps", ... */
+    const char *note;   /* extra text such as "loss 0.0123", or NULL */
 } zs_progress;
 
 typedef struct zs_ui {

@@ -9,8 +9,8 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[ZS_DTYPE_COUNT] = {
-    [ZS_F32] = {"F32", 4}, [ZS_F64] = {"F64", 8}, [ZS_F16] = {"F16", 2}, [ZS_BF16] = {"BF16", 2},
-    [ZS_I64] = {"I64", 8}, [ZS_I32] = {"I32", 4}, [ZS_I16] = {"I16", 2}, [ZS_I8] = {"I8", 1},
+    [ZS_F32] = {"F32", 4}, [ZS_F64] = {"F64", 8},   [ZS_F16] = {"F16", 2}, [ZS_BF16] = {"BF16", 2},
+    [ZS_I64] = {"I64", 8}, [ZS_I32] = {"I32", 4},   [ZS_I16] = {"I16", 2}, [ZS_I8] = {"I8", 1},
     [ZS_U8] = {"U8", 1},   [ZS_BOOL] = {"BOOL", 1},
 };
 
@@ -79,12 +79,12 @@ uint16_t zs_f32_to_bf16(float f)
 }
 
 /* Expands to a loop that loads T from unaligned memory as `v` and stores EXPR. */
-#define CONVERT(T, EXPR)                           \
-    for (size_t i = 0; i < n; i++) {               \
-        T v;                                       \
-        memcpy(&v, s + i * sizeof(T), sizeof(T));  \
-        dst[i] = (EXPR);                           \
-    }                                              \
+#define CONVERT(T, EXPR)                          \
+    for (size_t i = 0; i < n; i++) {              \
+        T v;                                      \
+        memcpy(&v, s + i * sizeof(T), sizeof(T)); \
+        dst[i] = (EXPR);                          \
+    }                                             \
     break
 
 void zs_dtype_to_f32(float *dst, const void *src, zs_dtype t, size_t n)
@@ -139,8 +139,12 @@ static void store_int(unsigned char *d, zs_dtype t, size_t i, float v)
 {
     switch (t) {
     case ZS_I64: ((int64_t *)(void *)d)[i] = clamp_i64((double)v, -0x1p63, 0x1p63); break;
-    case ZS_I32: ((int32_t *)(void *)d)[i] = (int32_t)clamp_i64((double)v, INT32_MIN, INT32_MAX); break;
-    case ZS_I16: ((int16_t *)(void *)d)[i] = (int16_t)clamp_i64((double)v, INT16_MIN, INT16_MAX); break;
+    case ZS_I32:
+        ((int32_t *)(void *)d)[i] = (int32_t)clamp_i64((double)v, INT32_MIN, INT32_MAX);
+        break;
+    case ZS_I16:
+        ((int16_t *)(void *)d)[i] = (int16_t)clamp_i64((double)v, INT16_MIN, INT16_MAX);
+        break;
     case ZS_I8: ((int8_t *)(void *)d)[i] = (int8_t)clamp_i64((double)v, INT8_MIN, INT8_MAX); break;
     case ZS_U8: d[i] = (uint8_t)clamp_i64((double)v, 0, UINT8_MAX); break;
     case ZS_BOOL: d[i] = v != 0.0f; break;

@@ -26,8 +26,8 @@ static struct {
     pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t work, done;
     pthread_t threads[ZS_THREADS_MAX];
-    int workers;           /* running helper threads: threads wanted minus the caller */
-    int wanted;            /* 0 until first use */
+    int workers;            /* running helper threads: threads wanted minus the caller */
+    int wanted;             /* 0 until first use */
     atomic_uint generation; /* bumped for each loop and for shutdown */
     atomic_int busy;        /* helpers that have not finished the current generation */
     atomic_bool quit;

@@ -47,7 +47,7 @@ static float log_unit(float u)
     }
     x = x - 1.0f;
     float z = x * x, y = 7.0376836292e-2f;
-    static const float c[8] = {-1.1514610310e-1f, 1.1676998740e-1f, -1.2420140846e-1f,
+    static const float c[8] = {-1.1514610310e-1f, 1.1676998740e-1f,  -1.2420140846e-1f,
                                1.4249322787e-1f,  -1.6668057665e-1f, 2.0000714765e-1f,
                                -2.4999993993e-1f, 3.3333331174e-1f};
     for (int i = 0; i < 8; i++)
@@ -64,8 +64,9 @@ static void sincos_turn(float v, float *s, float *c)
     int q = (int)(4.0f * v + 0.5f);
     float x = (v - 0.25f * (float)q) * 6.28318530717958648f, z = x * x;
     float sn = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * x + x;
-    float cs = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z +
-                4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+    float cs =
+        ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z -
+        0.5f * z + 1.0f;
     switch (q & 3) {
     case 0: *s = sn, *c = cs; break;
     case 1: *s = cs, *c = -sn; break;
