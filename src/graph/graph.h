@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Face of the graph layer: build a static graph, differentiate it, plan its memory, run it.
+ *
+ *     zs_graph *g = NULL;
+ *     zs_graph_new(&g, err);
+ *     zs_tid x = zs_graph_input(g, "x", zs_shape2(8, 64));
+ *     zs_tid w = zs_graph_param(g, 0, zs_shape2(32, 64), true);
+ *     zs_tid y = zs_linear(g, x, w, ZS_NONE);
+ *     zs_tid l = zs_loss_mse(g, y, zs_graph_input(g, "target", zs_shape2(8, 32)));
+ *     zs_graph_output(g, "loss", l);
+ *     zs_graph_backward(g, l);
+ *     zs_exec *e = NULL;
+ *     zs_exec_new(&e, &g, &(zs_exec_config){0}, err);   // takes the graph over
+ *     zs_exec_run(e, params, grads, &step, err);
+ *
+ * Errors while building are sticky: after the first, every builder returns ZS_NONE and
+ * zs_exec_new reports it. */
+#ifndef ZS_GRAPH_GRAPH_H
+#define ZS_GRAPH_GRAPH_H
+
+#include "tensor/tensor.h"
+
+#include <stdio.h>
+
+typedef struct zs_graph zs_graph;
+typedef struct zs_exec zs_exec;
+
+/* A tensor of a graph. ZS_NONE: absent (or the graph has failed). */
+typedef int32_t zs_tid;
+enum { ZS_NONE = -1 };
+
+/* ---- build ---- */
+
+int zs_graph_new(zs_graph **out, zs_error *err);
+void zs_graph_free(zs_graph **g);
+
+/* A tensor that the caller fills before each run (zs_exec_input). Names are unique. */
+zs_tid zs_graph_input(zs_graph *g, const char *name, zs_shape s);
+
+/* A slice of the flat parameter buffer, `offset` in elements. Only trainable ones get a gradient,
+ * at the same offset of the gradient buffer. The same offset may be named again. */
+zs_tid zs_graph_param(zs_graph *g, int64_t offset, zs_shape s, bool trainable);
+
+/* Keeps t readable after a run under this name (zs_exec_output). */
+void zs_graph_output(zs_graph *g, const char *name, zs_tid t);
+
+zs_shape zs_graph_shape(const zs_graph *g, zs_tid t); /* {0} for ZS_NONE */
+
+/* Records a failure found by a model builder; the first one wins. */
+void zs_graph_fail(zs_graph *g, int status, const char *fmt, ...) ZS_PRINTF(3, 4);
+int zs_graph_status(const zs_graph *g);
+
+/* Operations: see tensor/ops.def for what each computes. Optional tensors take ZS_NONE. */
+zs_tid zs_conv2d(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, zs_tid residual, int stride, int pad);
+zs_tid zs_linear(zs_graph *g, zs_tid x, zs_tid w, zs_tid b);
+zs_tid zs_gn_act(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid scale_shift,
+                 zs_tid cond_scale, int groups, float eps, zs_act act);
+zs_tid zs_layernorm(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, float eps);
+zs_tid zs_silu(zs_graph *g, zs_tid x);
+zs_tid zs_add(zs_graph *g, zs_tid a, zs_tid b);
+zs_tid zs_scale1p(zs_graph *g, zs_tid x, zs_tid s);
+zs_tid zs_attention(zs_graph *g, zs_tid qkv, int heads);
+zs_tid zs_upsample2(zs_graph *g, zs_tid x);   /* nearest */
+zs_tid zs_downsample2(zs_graph *g, zs_tid x); /* 2x2 average; H and W must be even */
+zs_tid zs_concat(zs_graph *g, zs_tid a, zs_tid b);
+zs_tid zs_mean_hw(zs_graph *g, zs_tid x);
+zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim);
+zs_tid zs_dropout(zs_graph *g, zs_tid x, float p); /* p = 0 returns x */
+zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind);
+
+/* Nodes built between begin and end are one recompute segment: with ZS_EXEC_RECOMPUTE only the
+ * tensors that leave it are kept for the backward pass and the rest is computed again there.
+ * Segments do not nest. */
+void zs_graph_segment_begin(zs_graph *g);
+void zs_graph_segment_end(zs_graph *g);
+
+/* Appends the gradient of `loss` (a zs_loss_node) with respect to every trainable parameter.
+ * Call once, after the forward graph is complete. */
+void zs_graph_backward(zs_graph *g, zs_tid loss);
+
+/* One line per node: for people and for tests. */
+void zs_graph_dump(const zs_graph *g, FILE *f);
+size_t zs_graph_node_count(const zs_graph *g);
+
+/* ---- run ---- */
+
+typedef enum zs_exec_flag {
+    ZS_EXEC_RECOMPUTE = 1, /* trade time for memory in segments */
+    ZS_EXEC_NO_REUSE = 2,  /* every tensor has its own bytes: to bisect planner bugs */
+    ZS_EXEC_POISON = 4,    /* fill each range with NaN before its first and after its last use */
+    ZS_EXEC_NO_PEEPHOLE = 8
+} zs_exec_flag;
+
+/* Called after each node has run; op, its call, and seconds it took. For comparing backends node
+ * by node and for profiling. */
+typedef void (*zs_node_hook)(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds);
+
+typedef struct zs_exec_config {
+    const zs_backend *backend; /* NULL: the default */
+    unsigned flags;            /* zs_exec_flag */
+    zs_node_hook hook;         /* or NULL */
+    void *hook_ctx;
+} zs_exec_config;
+
+/* Finishes the graph (recompute, peephole, removal of dead nodes), plans offsets, verifies that no
+ * two live tensors overlap, and allocates one arena. Takes *g over and sets it to NULL, also on
+ * failure. ZS_E_NOMEM names the bytes and the options that lower them. */
+int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *err);
+void zs_exec_free(zs_exec **e);
+
+/* The buffer behind an input or output; NULL when there is none of that name. Inputs keep their
+ * contents from run to run. */
+float *zs_exec_input(zs_exec *e, const char *name);
+const float *zs_exec_output(const zs_exec *e, const char *name);
+zs_shape zs_exec_shape(const zs_exec *e, const char *name); /* of an input or output; nd 0 if none */
+
+/* Runs every node. params and grads are flat buffers in the backend's memory; grads may be NULL
+ * for graphs without backward. Gradients are added to grads. */
+int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs_error *err);
+
+size_t zs_exec_arena_bytes(const zs_exec *e);
+
+/* Checks an arena plan: no two tensors whose live intervals and byte ranges both intersect.
+ * zs_exec_new calls it; exposed so that a test can feed it a broken plan. */
+typedef struct zs_placement {
+    int32_t first, last; /* schedule positions, inclusive */
+    size_t offset, bytes;
+} zs_placement;
+int zs_plan_verify(const zs_placement *p, size_t n, zs_error *err);
+
+/* Greedy by size: fills in p[i].offset, returns the arena's size. Offsets are 64-byte aligned. */
+int zs_plan_offsets(zs_placement *p, size_t n, size_t *arena, zs_error *err);
+
+#endif

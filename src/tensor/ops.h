@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ZS_TENSOR_OPS_H
+#define ZS_TENSOR_OPS_H
+
+#include <stdint.h>
+
+/* What each operation computes is said in ops.def. */
+typedef enum zs_op {
+#define OP(NAME, name, inputs, outputs, gradient) ZS_OP_##NAME,
+#include "tensor/ops.def"
+#undef OP
+    ZS_OP_COUNT
+} zs_op;
+
+enum { ZS_MAX_IN = 7, ZS_MAX_OUT = 5 };
+
+typedef enum zs_act { ZS_ACT_NONE, ZS_ACT_SILU } zs_act;
+typedef enum zs_loss { ZS_LOSS_MSE, ZS_LOSS_L1 } zs_loss;
+
+/* Attributes of a node; an operation reads those that ops.def names for it. */
+typedef struct zs_attr {
+    int k, stride, pad;  /* convolution */
+    int64_t h, w;        /* spatial size of an output that the inputs do not determine */
+    int groups, heads;
+    int act;             /* zs_act */
+    int kind;            /* zs_loss */
+    int64_t offset, len; /* channel range; len is also the width of timestep features */
+    float eps, p, scale;
+    uint32_t rng;        /* stream id of a random node; a recomputed clone keeps it */
+} zs_attr;
+
+const char *zs_op_name(zs_op op);
+int zs_op_inputs(zs_op op);  /* slots, absent ones included; <= ZS_MAX_IN */
+int zs_op_outputs(zs_op op); /* <= ZS_MAX_OUT */
+
+#endif
