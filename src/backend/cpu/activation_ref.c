@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Element-wise operations: silu, add, scale1p, accumulate. */
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/silu_ref.h"
+
+static int64_t count(const zs_call *c)
+{
+    return zs_shape_numel(&c->in[0].s);
+}
+
+/* x -> y, any shape. */
+static void silu(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] = (float)ref_silu((double)c->in[0].p[i]);
+}
+
+/* x dy -> dx, any shape. */
+static void silu_bwd(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] = (float)((double)c->in[1].p[i] * ref_dsilu((double)c->in[0].p[i]));
+}
+
+/* a b -> y, one shape. */
+static void add(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] = c->in[0].p[i] + c->in[1].p[i];
+}
+
+/* x s -> y = x*(1+s), one shape. */
+static void scale1p(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] = (float)((double)c->in[0].p[i] * (1.0 + (double)c->in[1].p[i]));
+}
+
+/* x s dy -> [dx = dy*(1+s)] [ds = dy*x], one shape. */
+static void scale1p_bwd(const zs_call *c)
+{
+    const float *x = c->in[0].p, *s = c->in[1].p, *dy = c->in[2].p;
+    for (int64_t i = 0; i < count(c); i++) {
+        if (c->out[0].p)
+            c->out[0].p[i] = (float)((double)dy[i] * (1.0 + (double)s[i]));
+        if (c->out[1].p)
+            c->out[1].p[i] = dy[i] * x[i];
+    }
+}
+
+/* x -> g +=, as many elements. */
+static void accumulate(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] += c->in[0].p[i];
+}
+
+const zs_kernel zs_ref_silu = {silu, NULL};
+const zs_kernel zs_ref_silu_bwd = {silu_bwd, NULL};
+const zs_kernel zs_ref_add = {add, NULL};
+const zs_kernel zs_ref_scale1p = {scale1p, NULL};
+const zs_kernel zs_ref_scale1p_bwd = {scale1p_bwd, NULL};
+const zs_kernel zs_ref_accumulate = {accumulate, NULL};
