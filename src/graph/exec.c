@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/* The immutable plan of one graph: offsets once, then runs. */
+#include "graph/internal.h"
+
+#include <string.h>
+
+struct zs_exec {
+    zs_graph *g;
+    const zs_backend *backend;
+    unsigned flags;
+    zs_node_hook hook;
+    void *hook_ctx;
+    int threads;       /* workspaces are sized for this many */
+    zs_call *calls;    /* one per node */
+    zs_placement *pl;  /* tensors 0..nt-1, then one workspace per node */
+    uint8_t *arena;
+    size_t arena_bytes;
+    float *params, *grads; /* what the calls are bound to */
+};
+
+static bool in_arena(const zs_gtensor *t)
+{
+    return t->kind == ZS_KIND_INPUT || t->kind == ZS_KIND_ACT;
+}
+
+static const zs_placement *workspace_of(const zs_exec *e, size_t node)
+{
+    return &e->pl[e->g->nt + node];
+}
+
+void zs_exec_free(zs_exec **e)
+{
+    if (!*e)
+        return;
+    if ((*e)->arena)
+        (*e)->backend->release((*e)->arena, (*e)->arena_bytes);
+    zs_free((*e)->calls);
+    zs_free((*e)->pl);
+    zs_graph_free(&(*e)->g);
+    zs_free(*e);
+    *e = NULL;
+}
+
+static int finish_graph(zs_graph *g, unsigned flags, zs_error *err)
+{
+    int status = g->err.status;
+    if (status)
+        return zs_fail(err, status, "%s", g->err.message);
+    if (flags & ZS_EXEC_RECOMPUTE)
+        status = zs_pass_recompute(g);
+    if (status == ZS_OK && !(flags & ZS_EXEC_NO_PEEPHOLE))
+        status = zs_pass_peephole(g);
+    if (status == ZS_OK)
+        status = zs_pass_dead(g);
+    return status ? zs_fail(err, status, "out of memory while finishing the graph") : ZS_OK;
+}
+
+/* Live intervals in node positions. Inputs live for the whole run, since the caller may leave them
+ * as they are for the next one; outputs until its end. Tensors of removed nodes get no bytes. */
+static void live_intervals(zs_exec *e)
+{
+    const zs_graph *g = e->g;
+    int32_t end = (int32_t)g->nn;
+    for (size_t i = 0; i < g->nt; i++)
+        e->pl[i] = (zs_placement){.first = 0, .last = g->t[i].kind == ZS_KIND_INPUT ? end : -1,
+                                  .bytes = g->t[i].kind == ZS_KIND_INPUT
+                                               ? (size_t)zs_shape_numel(&g->t[i].shape) * sizeof(float)
+                                               : 0};
+    for (int32_t i = 0; i < end; i++) {
+        for (int k = 0; k < ZS_MAX_OUT; k++) {
+            zs_tid t = g->n[i].out[k];
+            if (t >= 0 && g->t[t].kind == ZS_KIND_ACT)
+                e->pl[t] = (zs_placement){.first = i, .last = i,
+                                          .bytes = (size_t)zs_shape_numel(&g->t[t].shape) * sizeof(float)};
+        }
+        for (int k = 0; k < ZS_MAX_IN; k++) {
+            zs_tid t = g->n[i].in[k];
+            if (t >= 0 && e->pl[t].last < i)
+                e->pl[t].last = i;
+        }
+    }
+    for (size_t i = 0; i < g->n_outputs; i++)
+        e->pl[g->outputs[i].t].last = end;
+}
+
+/* Fills shapes and marks present views; pointers other than "absent" are set by bind. */
+static void prepare_call(zs_exec *e, size_t i)
+{
+    static float present; /* any address: workspace() may only test for NULL */
+    const zs_gnode *n = &e->g->n[i];
+    zs_call *c = &e->calls[i];
+    *c = (zs_call){.a = &n->a, .threads = e->threads};
+    for (int k = 0; k < ZS_MAX_IN; k++)
+        if (n->in[k] >= 0)
+            c->in[k] = (zs_view){&present, e->g->t[n->in[k]].shape};
+    for (int k = 0; k < ZS_MAX_OUT; k++)
+        if (n->out[k] >= 0)
+            c->out[k] = (zs_view){&present, e->g->t[n->out[k]].shape};
+    const zs_kernel *kernel = e->backend->kernel(n->op);
+    size_t bytes = kernel->workspace ? kernel->workspace(c) : 0;
+    e->pl[e->g->nt + i] = (zs_placement){.first = (int32_t)i, .last = (int32_t)i, .bytes = bytes};
+}
+
+/* Every tensor its own bytes, one after the other. */
+static void offsets_without_reuse(zs_exec *e, size_t n)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        e->pl[i].offset = at;
+        at += (e->pl[i].bytes + 63) / 64 * 64;
+    }
+    e->arena_bytes = at;
+}
+
+static int plan_arena(zs_exec *e, zs_error *err)
+{
+    size_t n = e->g->nt + e->g->nn;
+    int status = ZS_OK;
+    if (e->flags & ZS_EXEC_NO_REUSE)
+        offsets_without_reuse(e, n);
+    else
+        status = zs_plan_offsets(e->pl, n, &e->arena_bytes, err);
+    if (status == ZS_OK)
+        status = zs_plan_verify(e->pl, n, err);
+    if (status < 0)
+        return status;
+    if (e->arena_bytes == 0)
+        e->arena_bytes = 64;
+    e->arena = e->backend->alloc(e->arena_bytes);
+    if (!e->arena)
+        return zs_fail(err, ZS_E_NOMEM,
+                       "out of memory: %.1f MiB for activations could not be allocated; a smaller "
+                       "batch (--batch, --micro-batch) or --recompute lowers this",
+                       (double)e->arena_bytes / 1048576.0);
+    return ZS_OK;
+}
+
+int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *err)
+{
+    int status = finish_graph(*g, c->flags, err);
+    zs_exec *e = status < 0 ? NULL : zs_calloc(1, sizeof *e);
+    *out = NULL;
+    if (!e) {
+        zs_graph_free(g);
+        return status < 0 ? status : zs_fail_nomem(err, sizeof *e, "an executor");
+    }
+    e->g = *g;
+    *g = NULL;
+    e->backend = c->backend ? c->backend : zs_backend_find(NULL);
+    e->flags = c->flags;
+    e->hook = c->hook;
+    e->hook_ctx = c->hook_ctx;
+    e->threads = zs_threads_count();
+    e->calls = zs_calloc(e->g->nn + 1, sizeof *e->calls);
+    e->pl = zs_calloc(e->g->nt + e->g->nn + 1, sizeof *e->pl);
+    if (!e->calls || !e->pl) {
+        status = zs_fail_nomem(err, e->g->nn * sizeof *e->calls, "an executor");
+        goto fail;
+    }
+    live_intervals(e);
+    for (size_t i = 0; i < e->g->nn; i++)
+        prepare_call(e, i);
+    status = plan_arena(e, err);
+    if (status < 0)
+        goto fail;
+    *out = e;
+    return ZS_OK;
+fail:
+    zs_exec_free(&e);
+    return status;
+}
+
+static float *address(const zs_exec *e, zs_tid t)
+{
+    const zs_gtensor *x = &e->g->t[t];
+    if (in_arena(x))
+        return (float *)(void *)(e->arena + e->pl[t].offset);
+    if (x->kind == ZS_KIND_PARAM)
+        return e->params ? e->params + x->offset : NULL;
+    return e->grads ? e->grads + x->offset : NULL;
+}
+
+static void bind(zs_exec *e, float *params, float *grads)
+{
+    e->params = params;
+    e->grads = grads;
+    for (size_t i = 0; i < e->g->nn; i++) {
+        const zs_gnode *n = &e->g->n[i];
+        zs_call *c = &e->calls[i];
+        for (int k = 0; k < ZS_MAX_IN; k++)
+            c->in[k].p = n->in[k] >= 0 ? address(e, n->in[k]) : NULL;
+        for (int k = 0; k < ZS_MAX_OUT; k++)
+            c->out[k].p = n->out[k] >= 0 ? address(e, n->out[k]) : NULL;
+        c->ws = e->arena + workspace_of(e, i)->offset;
+    }
+}
+
+/* Poison: bytes of NaN where no live tensor is, so that reading one too early or too late shows. */
+static void poison(zs_exec *e, int32_t position, bool before)
+{
+    for (size_t i = 0; i < e->g->nt + e->g->nn; i++) {
+        const zs_placement *p = &e->pl[i];
+        bool input = i < e->g->nt && e->g->t[i].kind == ZS_KIND_INPUT;
+        if (!input && p->bytes && (before ? p->first : p->last) == position)
+            memset(e->arena + p->offset, 0xFF, p->bytes);
+    }
+}
+
+static int check_run(const zs_exec *e, zs_error *err)
+{
+    for (size_t i = 0; i < e->g->nt; i++) {
+        const zs_gtensor *t = &e->g->t[i];
+        if ((t->kind == ZS_KIND_PARAM && !e->params) || (t->kind == ZS_KIND_GRAD && !e->grads))
+            return zs_fail(err, ZS_E_INTERNAL, "a graph was run without its parameter or gradient buffer");
+    }
+    if (zs_threads_count() > e->threads)
+        return zs_fail(err, ZS_E_INVALID,
+                       "the thread count was raised from %d to %d after a plan was made; set it first",
+                       e->threads, zs_threads_count());
+    return ZS_OK;
+}
+
+int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs_error *err)
+{
+    bind(e, params, grads);
+    int status = check_run(e, err);
+    if (status < 0)
+        return status;
+    for (size_t i = 0; i < e->g->nn; i++) {
+        zs_call *c = &e->calls[i];
+        zs_op op = e->g->n[i].op;
+        c->step = step;
+        if (e->flags & ZS_EXEC_POISON)
+            poison(e, (int32_t)i, true);
+        double start = e->hook ? zs_clock_now() : 0.0;
+        e->backend->kernel(op)->run(c);
+        if (e->hook)
+            e->hook(e->hook_ctx, i, op, c, zs_clock_now() - start);
+        if (e->flags & ZS_EXEC_POISON)
+            poison(e, (int32_t)i, false);
+    }
+    return ZS_OK;
+}
+
+static zs_tid find_named(const zs_exec *e, const char *name, bool input)
+{
+    const zs_graph *g = e->g;
+    for (size_t i = 0; input && i < g->nt; i++)
+        if (g->t[i].name && strcmp(g->t[i].name, name) == 0)
+            return (zs_tid)i;
+    for (size_t i = 0; !input && i < g->n_outputs; i++)
+        if (strcmp(g->outputs[i].name, name) == 0)
+            return g->outputs[i].t;
+    return ZS_NONE;
+}
+
+float *zs_exec_input(zs_exec *e, const char *name)
+{
+    zs_tid t = find_named(e, name, true);
+    return t < 0 ? NULL : address(e, t);
+}
+
+const float *zs_exec_output(const zs_exec *e, const char *name)
+{
+    zs_tid t = find_named(e, name, false);
+    return t < 0 ? NULL : address(e, t);
+}
+
+zs_shape zs_exec_shape(const zs_exec *e, const char *name)
+{
+    zs_tid t = find_named(e, name, true);
+    if (t < 0)
+        t = find_named(e, name, false);
+    return zs_graph_shape(e->g, t);
+}
+
+size_t zs_exec_arena_bytes(const zs_exec *e)
+{
+    return e->arena_bytes;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* The builder of each forward operation: attributes in, node appended, result out. */
+#include "graph/internal.h"
+
+/* Appends a node whose outputs are all new and returns the first. */
+static zs_tid emit(zs_graph *g, zs_op op, const zs_tid *in, const zs_attr *a)
+{
+    static const zs_tid fresh[ZS_MAX_OUT] = {ZS_NEW, ZS_NEW, ZS_NEW, ZS_NEW, ZS_NEW};
+    int32_t i = zs_graph_append(g, op, in, fresh, a);
+    return i < 0 ? ZS_NONE : g->n[i].out[0];
+}
+
+zs_tid zs_conv2d(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, zs_tid residual, int stride, int pad)
+{
+    int k = w < 0 ? 0 : (int)g->t[w].shape.d[0];
+    return emit(g, ZS_OP_CONV2D, (zs_tid[]){x, w, b, residual},
+                &(zs_attr){.k = k, .stride = stride, .pad = pad});
+}
+
+zs_tid zs_linear(zs_graph *g, zs_tid x, zs_tid w, zs_tid b)
+{
+    return emit(g, ZS_OP_LINEAR, (zs_tid[]){x, w, b}, &(zs_attr){0});
+}
+
+zs_tid zs_gn_act(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid scale_shift,
+                 zs_tid cond_scale, int groups, float eps, zs_act act)
+{
+    return emit(g, ZS_OP_GN_ACT, (zs_tid[]){x, gamma, beta, scale_shift, cond_scale},
+                &(zs_attr){.groups = groups, .eps = eps, .act = (int)act});
+}
+
+zs_tid zs_layernorm(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, float eps)
+{
+    return emit(g, ZS_OP_LAYERNORM, (zs_tid[]){x, gamma, beta}, &(zs_attr){.eps = eps});
+}
+
+zs_tid zs_silu(zs_graph *g, zs_tid x)
+{
+    return emit(g, ZS_OP_SILU, &x, &(zs_attr){0});
+}
+
+zs_tid zs_add(zs_graph *g, zs_tid a, zs_tid b)
+{
+    return emit(g, ZS_OP_ADD, (zs_tid[]){a, b}, &(zs_attr){0});
+}
+
+zs_tid zs_scale1p(zs_graph *g, zs_tid x, zs_tid s)
+{
+    return emit(g, ZS_OP_SCALE1P, (zs_tid[]){x, s}, &(zs_attr){0});
+}
+
+zs_tid zs_attention(zs_graph *g, zs_tid qkv, int heads)
+{
+    return emit(g, ZS_OP_ATTENTION, &qkv, &(zs_attr){.heads = heads});
+}
+
+zs_tid zs_upsample2(zs_graph *g, zs_tid x)
+{
+    return emit(g, ZS_OP_UPSAMPLE2, &x, &(zs_attr){.scale = 1.0f});
+}
+
+zs_tid zs_downsample2(zs_graph *g, zs_tid x)
+{
+    return emit(g, ZS_OP_DOWNSAMPLE2, &x, &(zs_attr){.scale = 0.25f});
+}
+
+zs_tid zs_concat(zs_graph *g, zs_tid a, zs_tid b)
+{
+    return emit(g, ZS_OP_CONCAT, (zs_tid[]){a, b}, &(zs_attr){0});
+}
+
+zs_tid zs_mean_hw(zs_graph *g, zs_tid x)
+{
+    return emit(g, ZS_OP_MEAN_HW, &x, &(zs_attr){0});
+}
+
+zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim)
+{
+    return emit(g, ZS_OP_TIMESTEP, &t, &(zs_attr){.len = dim});
+}
+
+zs_tid zs_dropout(zs_graph *g, zs_tid x, float p)
+{
+    if (p == 0.0f)
+        return x;
+    return emit(g, ZS_OP_DROPOUT, &x, &(zs_attr){.p = p, .rng = g->next_rng++});
+}
+
+zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind)
+{
+    return emit(g, ZS_OP_LOSS, (zs_tid[]){pred, target}, &(zs_attr){.kind = (int)kind});
+}

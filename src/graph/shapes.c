@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/* One shape rule per row of ops.def. A rule checks everything a kernel relies on. */
+#include "graph/internal.h"
+
+#include <stdio.h>
+
+static void describe(char *buf, size_t cap, const zs_shape *s)
+{
+    size_t n = 0;
+    buf[0] = '\0';
+    for (int i = 0; s && i < s->nd && n < cap; i++)
+        n += (size_t)snprintf(buf + n, cap - n, i ? "x%lld" : "%lld", (long long)s->d[i]);
+}
+
+/* Fails the graph with the operation, the reason and the shapes of its inputs. */
+static bool bad(zs_shape_ctx *c, const char *op, const char *why)
+{
+    char text[ZS_MAX_IN][48];
+    for (int i = 0; i < ZS_MAX_IN; i++)
+        describe(text[i], sizeof text[i], c->in[i]);
+    zs_graph_fail(c->g, ZS_E_INVALID, "%s: %s (inputs [%s] [%s] [%s] [%s] [%s])", op, why, text[0],
+                  text[1], text[2], text[3], text[4]);
+    return false;
+}
+
+#define REQUIRE(cond, op, why)       \
+    do {                             \
+        if (!(cond))                 \
+            return bad(c, op, why);  \
+    } while (0)
+
+static bool is_vector(const zs_shape *s, int64_t n)
+{
+    return s->nd == 1 && s->d[0] == n;
+}
+
+static bool conv_attr_ok(const zs_attr *a)
+{
+    return a->k >= 1 && a->k <= 64 && a->stride >= 1 && a->stride <= 64 && a->pad >= 0 && a->pad < a->k;
+}
+
+static int64_t conv_size(int64_t in, const zs_attr *a)
+{
+    int64_t span = in + 2 * a->pad - a->k;
+    return span < 0 ? 0 : span / a->stride + 1;
+}
+
+static bool rule_conv2d(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *w = c->in[1], *b = c->in[2], *r = c->in[3];
+    REQUIRE(x && w && x->nd == 4 && w->nd == 4, "conv2d", "x and w must have four dimensions");
+    REQUIRE(conv_attr_ok(c->a) && w->d[0] == c->a->k && w->d[1] == c->a->k, "conv2d",
+            "kernel, stride or padding out of range");
+    REQUIRE(w->d[2] == x->d[3], "conv2d", "channels of x and w differ");
+    int64_t h = conv_size(x->d[1], c->a), wd = conv_size(x->d[2], c->a);
+    REQUIRE(h > 0 && wd > 0, "conv2d", "the image is smaller than the kernel");
+    c->out[0] = zs_shape4(x->d[0], h, wd, w->d[3]);
+    REQUIRE(!b || is_vector(b, w->d[3]), "conv2d", "bias must have one value per output channel");
+    REQUIRE(!r || zs_shape_equal(r, &c->out[0]), "conv2d", "residual differs from the result's shape");
+    return true;
+}
+
+static bool rule_conv2d_dx(zs_shape_ctx *c)
+{
+    const zs_shape *dy = c->in[0], *w = c->in[1];
+    REQUIRE(dy && w && dy->nd == 4 && w->nd == 4 && w->d[3] == dy->d[3], "conv2d_dx", "shapes differ");
+    REQUIRE(conv_attr_ok(c->a) && conv_size(c->a->h, c->a) == dy->d[1] &&
+                conv_size(c->a->w, c->a) == dy->d[2],
+            "conv2d_dx", "h and w do not match dy");
+    c->out[0] = zs_shape4(dy->d[0], c->a->h, c->a->w, w->d[2]);
+    return true;
+}
+
+static bool rule_conv2d_dw(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *dy = c->in[1];
+    REQUIRE(x && dy && x->nd == 4 && dy->nd == 4 && x->d[0] == dy->d[0], "conv2d_dw", "shapes differ");
+    REQUIRE(conv_attr_ok(c->a) && conv_size(x->d[1], c->a) == dy->d[1] &&
+                conv_size(x->d[2], c->a) == dy->d[2],
+            "conv2d_dw", "x and dy do not match");
+    c->out[0] = zs_shape4(c->a->k, c->a->k, x->d[3], dy->d[3]);
+    c->out[1] = zs_shape1(dy->d[3]);
+    return true;
+}
+
+static bool rule_linear(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *w = c->in[1], *b = c->in[2];
+    REQUIRE(x && w && x->nd == 2 && w->nd == 2 && x->d[1] == w->d[1], "linear",
+            "x must be [M,K] and w [O,K]");
+    REQUIRE(!b || is_vector(b, w->d[0]), "linear", "bias must have one value per output");
+    c->out[0] = zs_shape2(x->d[0], w->d[0]);
+    return true;
+}
+
+static bool rule_linear_dx(zs_shape_ctx *c)
+{
+    const zs_shape *dy = c->in[0], *w = c->in[1];
+    REQUIRE(dy && w && dy->nd == 2 && w->nd == 2 && dy->d[1] == w->d[0], "linear_dx", "shapes differ");
+    c->out[0] = zs_shape2(dy->d[0], w->d[1]);
+    return true;
+}
+
+static bool rule_linear_dw(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *dy = c->in[1];
+    REQUIRE(x && dy && x->nd == 2 && dy->nd == 2 && x->d[0] == dy->d[0], "linear_dw", "shapes differ");
+    c->out[0] = zs_shape2(dy->d[1], x->d[1]);
+    c->out[1] = zs_shape1(dy->d[1]);
+    return true;
+}
+
+static bool gn_inputs_ok(const zs_shape *x, const zs_shape *ss, const zs_shape *cs)
+{
+    int64_t n = x->d[0], ch = x->d[3];
+    return (!ss || (ss->nd == 2 && ss->d[0] == n && ss->d[1] == 2 * ch)) &&
+           (!cs || (cs->nd == 2 && cs->d[0] == n && cs->d[1] == ch));
+}
+
+static bool rule_gn_act(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *gamma = c->in[1], *beta = c->in[2];
+    REQUIRE(x && gamma && beta && x->nd == 4, "gn_act", "x must have four dimensions");
+    REQUIRE(c->a->groups >= 1 && x->d[3] % c->a->groups == 0, "gn_act",
+            "channels must be a multiple of the groups");
+    REQUIRE(is_vector(gamma, x->d[3]) && is_vector(beta, x->d[3]), "gn_act",
+            "gamma and beta must have one value per channel");
+    REQUIRE(gn_inputs_ok(x, c->in[3], c->in[4]), "gn_act",
+            "the conditioning must be [N,2C] (scale, shift) and [N,C] (scale)");
+    c->out[0] = *x;
+    c->out[1] = (zs_shape){3, {x->d[0], c->a->groups, 2, 1}};
+    return true;
+}
+
+static bool rule_gn_act_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *dy = c->in[6];
+    REQUIRE(x && c->in[1] && c->in[2] && c->in[3] && dy && zs_shape_equal(x, dy), "gn_act_bwd",
+            "x and dy differ");
+    REQUIRE(gn_inputs_ok(x, c->in[4], c->in[5]), "gn_act_bwd", "conditioning shapes");
+    c->out[0] = *x;
+    c->out[1] = c->out[2] = zs_shape1(x->d[3]);
+    c->out[3] = zs_shape2(x->d[0], 2 * x->d[3]);
+    c->out[4] = zs_shape2(x->d[0], x->d[3]);
+    return true;
+}
+
+static bool rule_layernorm(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 2 && c->in[1] && c->in[2] && is_vector(c->in[1], x->d[1]) &&
+                is_vector(c->in[2], x->d[1]),
+            "layernorm", "x must be [M,C], gamma and beta [C]");
+    c->out[0] = *x;
+    c->out[1] = zs_shape2(x->d[0], 2);
+    return true;
+}
+
+static bool rule_layernorm_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *dy = c->in[3];
+    REQUIRE(x && c->in[1] && c->in[2] && dy && zs_shape_equal(x, dy), "layernorm_bwd", "x and dy differ");
+    c->out[0] = *x;
+    c->out[1] = c->out[2] = zs_shape1(x->d[1]);
+    return true;
+}
+
+static bool same_as_first(zs_shape_ctx *c, const char *op, int inputs)
+{
+    for (int i = 0; i < inputs; i++)
+        REQUIRE(c->in[i] && zs_shape_equal(c->in[0], c->in[i]), op, "the inputs must have one shape");
+    c->out[0] = c->out[1] = *c->in[0];
+    return true;
+}
+
+static bool rule_silu(zs_shape_ctx *c)
+{
+    return same_as_first(c, "silu", 1);
+}
+
+static bool rule_silu_bwd(zs_shape_ctx *c)
+{
+    return same_as_first(c, "silu_bwd", 2);
+}
+
+static bool rule_add(zs_shape_ctx *c)
+{
+    return same_as_first(c, "add", 2);
+}
+
+static bool rule_scale1p(zs_shape_ctx *c)
+{
+    return same_as_first(c, "scale1p", 2);
+}
+
+static bool rule_scale1p_bwd(zs_shape_ctx *c)
+{
+    return same_as_first(c, "scale1p_bwd", 3);
+}
+
+static bool attention_shape(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 4 && c->a->heads >= 1 && x->d[3] % (3 * (int64_t)c->a->heads) == 0, "attention",
+            "qkv must be [N,H,W,3C] with C a multiple of the heads");
+    return true;
+}
+
+static bool rule_attention(zs_shape_ctx *c)
+{
+    if (!attention_shape(c))
+        return false;
+    c->out[0] = *c->in[0];
+    c->out[0].d[3] /= 3;
+    return true;
+}
+
+static bool rule_attention_bwd(zs_shape_ctx *c)
+{
+    if (!attention_shape(c))
+        return false;
+    REQUIRE(c->in[1] && zs_shape_numel(c->in[1]) * 3 == zs_shape_numel(c->in[0]), "attention_bwd",
+            "dy does not match qkv");
+    c->out[0] = *c->in[0];
+    return true;
+}
+
+static bool rule_upsample2(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 4, "upsample2", "x must have four dimensions");
+    c->out[0] = zs_shape4(x->d[0], 2 * x->d[1], 2 * x->d[2], x->d[3]);
+    return true;
+}
+
+static bool rule_downsample2(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 4 && x->d[1] % 2 == 0 && x->d[2] % 2 == 0, "downsample2",
+            "height and width must be even: the image size must be divisible by 2 at every level");
+    c->out[0] = zs_shape4(x->d[0], x->d[1] / 2, x->d[2] / 2, x->d[3]);
+    return true;
+}
+
+static bool rule_concat(zs_shape_ctx *c)
+{
+    const zs_shape *a = c->in[0], *b = c->in[1];
+    REQUIRE(a && b && a->nd == b->nd, "concat", "both inputs need the same dimensions");
+    for (int i = 0; i + 1 < a->nd; i++)
+        REQUIRE(a->d[i] == b->d[i], "concat", "the inputs may differ in channels only");
+    c->out[0] = *a;
+    c->out[0].d[a->nd - 1] += b->d[b->nd - 1];
+    return true;
+}
+
+static bool rule_slice(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && c->a->offset >= 0 && c->a->len >= 1 && c->a->offset <= zs_shape_last(x) - c->a->len,
+            "slice", "channel range outside x");
+    c->out[0] = *x;
+    c->out[0].d[x->nd - 1] = c->a->len;
+    return true;
+}
+
+static bool rule_mean_hw(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 4, "mean_hw", "x must have four dimensions");
+    c->out[0] = zs_shape2(x->d[0], x->d[3]);
+    return true;
+}
+
+static bool rule_broadcast_hw(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 2 && c->a->h >= 1 && c->a->w >= 1, "broadcast_hw", "x must be [N,C]");
+    c->out[0] = zs_shape4(x->d[0], c->a->h, c->a->w, x->d[1]);
+    return true;
+}
+
+static bool rule_timestep(zs_shape_ctx *c)
+{
+    const zs_shape *t = c->in[0];
+    REQUIRE(t && t->nd == 1 && c->a->len >= 2 && c->a->len % 2 == 0, "timestep",
+            "t must be [N] and the width even");
+    c->out[0] = zs_shape2(t->d[0], c->a->len);
+    return true;
+}
+
+static bool rule_dropout(zs_shape_ctx *c)
+{
+    REQUIRE(c->a->p > 0.0f && c->a->p < 1.0f, "dropout", "p must be in (0,1)");
+    return same_as_first(c, "dropout", 1);
+}
+
+static bool rule_loss(zs_shape_ctx *c)
+{
+    if (!same_as_first(c, "loss", 2))
+        return false;
+    c->out[0] = zs_shape1(1);
+    return true;
+}
+
+static bool rule_loss_bwd(zs_shape_ctx *c)
+{
+    return same_as_first(c, "loss_bwd", 2);
+}
+
+static bool rule_accumulate(zs_shape_ctx *c)
+{
+    return same_as_first(c, "accumulate", 1);
+}
+
+bool zs_graph_infer(zs_op op, zs_shape_ctx *c)
+{
+    static bool (*const rules[ZS_OP_COUNT])(zs_shape_ctx *) = {
+#define OP(NAME, name, inputs, outputs, gradient) rule_##name,
+#include "tensor/ops.def"
+#undef OP
+    };
+    return rules[op](c);
+}
