@@ -101,6 +101,8 @@ bool zs_str_ends(const char *s, const char *suffix)
 
 bool zs_str_to_i64(const char *s, int64_t *out)
 {
+    if (s[strspn(s, "+-0123456789")] != '\0') /* strtoll alone skips leading spaces */
+        return false;
     char *end = NULL;
     errno = 0;
     long long v = strtoll(s, &end, 10);
@@ -112,6 +114,8 @@ bool zs_str_to_i64(const char *s, int64_t *out)
 
 bool zs_str_to_f64(const char *s, double *out)
 {
+    if (s[strspn(s, "+-0123456789.eE")] != '\0') /* nor spaces, hexadecimal, "inf", "nan" */
+        return false;
     char *end = NULL;
     errno = 0;
     double v = strtod(s, &end);

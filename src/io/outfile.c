@@ -92,7 +92,8 @@ int zs_mkdirs(const char *path, zs_error *err)
     if (!p)
         return zs_fail_nomem(err, strlen(path), "a folder name");
     int e = 0;
-    for (char *s = p + 1; e == 0; s++) {
+    /* an empty path is left for mkdir to refuse */
+    for (char *s = p + (*p != '\0'); e == 0; s++) {
         if (*s != '/' && *s != '\0')
             continue;
         char c = *s;

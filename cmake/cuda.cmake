@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: MIT
+# src/backend/cuda/*.cu, when asked for. The launchers are extern "C" and free of C++ run-time
+# support, so that the C linker joins everything.
+set(ZSEM_EXTRA_LIBRARIES)
+if(ZSEM_CUDA)
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 90)
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  file(GLOB ZSEM_CUDA_SOURCES CONFIGURE_DEPENDS src/backend/cuda/*.cu)
+  if(ZSEM_CUDA_SOURCES)
+    add_library(zsem_cuda OBJECT ${ZSEM_CUDA_SOURCES})
+    target_include_directories(zsem_cuda PRIVATE src)
+    set_target_properties(zsem_cuda PROPERTIES CUDA_STANDARD 17 CUDA_VISIBILITY_PRESET hidden)
+    target_compile_options(zsem_cuda PRIVATE -Xcompiler
+      -Wall,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti
+      $<$<BOOL:${ZSEM_WERROR}>:-Werror=all-warnings>)
+    target_link_libraries(zsem_cuda PRIVATE zsem_flags)
+    target_compile_definitions(zsem_objects PUBLIC ZSEM_HAVE_CUDA=1)
+    list(APPEND ZSEM_EXTRA_OBJECTS $<TARGET_OBJECTS:zsem_cuda>)
+    list(APPEND ZSEM_EXTRA_LIBRARIES CUDA::cudart_static CUDA::cublas CUDA::cublasLt)
+    find_library(ZSEM_CUDNN_LIBRARY cudnn)
+    if(ZSEM_CUDNN_LIBRARY)
+      list(APPEND ZSEM_EXTRA_LIBRARIES ${ZSEM_CUDNN_LIBRARY})
+    endif()
+  else()
+    message(STATUS "zsem: src/backend/cuda holds no kernels; building without CUDA")
+  endif()
+endif()
