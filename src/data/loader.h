@@ -10,15 +10,15 @@
 #include "data/transform.h"
 
 typedef struct zs_loader_config {
-    int batch;      /* samples per batch, >= 1 */
-    int size;       /* square side */
-    int channels;   /* 1 or 3 */
+    int batch;    /* samples per batch, >= 1 */
+    int size;     /* square side */
+    int channels; /* 1 or 3 */
     zs_fit fit;
-    double flip;    /* probability of a left-right flip, 0..1 */
+    double flip; /* probability of a left-right flip, 0..1 */
     uint64_t seed;
-    int64_t start;  /* index of the first sample to deliver (the saved position) */
-    int threads;    /* loader threads, >= 1 */
-    int prefetch;   /* batches kept ready, >= 1 */
+    int64_t start; /* index of the first sample to deliver (the saved position) */
+    int threads;   /* loader threads, >= 1 */
+    int prefetch;  /* batches kept ready, >= 1 */
 } zs_loader_config;
 
 typedef struct zs_batch {

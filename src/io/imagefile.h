@@ -36,6 +36,12 @@ int zs_image_write_png(const char *path, const zs_image *im, zs_error *err);
 /* PNG into memory: *bytes is owned by the caller (zs_free). */
 int zs_image_encode_png(uint8_t **bytes, size_t *n, const zs_image *im, zs_error *err);
 
+/* Uninitialised pixels; w, h >= 1, at most ZS_IMAGE_MAX_PIXELS, c = 1 or 3. */
+int zs_image_alloc(zs_image *out, int w, int h, int c, zs_error *err);
+
+/* In place to `channels` as zs_image_read; on failure the image is untouched. */
+int zs_image_convert(zs_image *im, int channels, zs_error *err);
+
 void zs_image_free(zs_image *im);
 
 #endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+#include "data/sourcekind.h"
+
+#include <string.h>
+
+/* The folder kind claims every path, so it stays last. */
+static const zs_source_kind *const kinds[] = {&zs_source_idx, &zs_source_folder, NULL};
+
+uint64_t zs_source_hash(uint64_t h, const void *p, size_t n)
+{
+    const uint8_t *b = p;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ b[i]) * 0x100000001B3u;
+    return h;
+}
+
+uint64_t zs_source_hash_i64(uint64_t h, int64_t v)
+{
+    uint8_t b[8];
+    for (int i = 0; i < 8; i++)
+        b[i] = (uint8_t)((uint64_t)v >> (8 * i));
+    return zs_source_hash(h, b, sizeof b);
+}
+
+static int fail_scheme(const char *spec, zs_error *err)
+{
+    zs_strbuf known = {0};
+    for (int i = 0; kinds[i]; i++)
+        zs_strbuf_addf(&known, "%s%s", i ? ", " : "", kinds[i]->syntax);
+    int status = zs_fail(err, ZS_E_INVALID, "%s: is no kind of data that is read; use %s",
+                         *spec ? spec : "empty data argument", known.failed ? "a folder" : known.s);
+    zs_strbuf_free(&known);
+    return status;
+}
+
+int zs_source_open(zs_source **out, const char *spec, zs_error *err)
+{
+    *out = NULL;
+    int k = 0;
+    while (kinds[k] && !kinds[k]->claims(spec))
+        k++;
+    if (!kinds[k])
+        return fail_scheme(spec, err);
+    zs_source *s = zs_calloc(1, sizeof *s);
+    if (!s)
+        return zs_fail_nomem(err, sizeof *s, "a data source");
+    s->kind = kinds[k];
+    int status = s->kind->open(s, spec, err);
+    if (status < 0)
+        zs_source_close(&s);
+    *out = s;
+    return status;
+}
+
+void zs_source_close(zs_source **s)
+{
+    if (!*s)
+        return;
+    (*s)->kind->close((*s)->self);
+    for (int k = 0; (*s)->class_names && k < (*s)->class_count; k++)
+        zs_free((*s)->class_names[k]);
+    zs_free((*s)->class_names);
+    zs_free(*s);
+    *s = NULL;
+}
+
+int64_t zs_source_count(const zs_source *s)
+{
+    return s->count;
+}
+
+int zs_source_read(const zs_source *s, int64_t i, int channels, zs_image *out, zs_error *err)
+{
+    *out = (zs_image){0};
+    if (i < 0 || i >= s->count)
+        return zs_fail(err, ZS_E_INVALID, "image %lld does not exist; the data set has 0 to %lld",
+                       (long long)i, (long long)s->count - 1);
+    return s->kind->read(s->self, i, channels, out, err);
+}
+
+const char *zs_source_name(const zs_source *s, int64_t i, char *buf, size_t cap)
+{
+    return i < 0 || i >= s->count ? "?" : s->kind->name(s->self, i, buf, cap);
+}
+
+int zs_source_label(const zs_source *s, int64_t i)
+{
+    return i < 0 || i >= s->count ? -1 : s->kind->label(s->self, i);
+}
+
+int zs_source_class_count(const zs_source *s)
+{
+    return s->class_count;
+}
+
+const char *zs_source_class_name(const zs_source *s, int k)
+{
+    return k < 0 || k >= s->class_count ? "?" : s->class_names[k];
+}
+
+uint64_t zs_source_fingerprint(const zs_source *s)
+{
+    return s->fingerprint;
+}
