@@ -14,7 +14,8 @@ zs_tid zs_grad_slot(zs_grad_ctx *c, zs_tid param)
         return ZS_NONE;
     zs_gtensor p = g->t[param];
     if (p.kind != ZS_KIND_PARAM || !p.trainable) {
-        zs_graph_fail(g, ZS_E_INTERNAL, "a weight that needs a gradient is not a trainable parameter");
+        zs_graph_fail(g, ZS_E_INTERNAL,
+                      "a weight that needs a gradient is not a trainable parameter");
         return ZS_NONE;
     }
     if (p.grad != ZS_NONE)
@@ -25,8 +26,11 @@ zs_tid zs_grad_slot(zs_grad_ctx *c, zs_tid param)
         return ZS_NONE;
     }
     g->t = items;
-    g->t[g->nt] = (zs_gtensor){.shape = p.shape, .kind = ZS_KIND_GRAD, .offset = p.offset,
-                               .grad = ZS_NONE, .producer = -1};
+    g->t[g->nt] = (zs_gtensor){.shape = p.shape,
+                               .kind = ZS_KIND_GRAD,
+                               .offset = p.offset,
+                               .grad = ZS_NONE,
+                               .producer = -1};
     g->t[param].grad = (zs_tid)g->nt;
     return (zs_tid)g->nt++;
 }

@@ -80,8 +80,8 @@ zs_tid zs_graph_input(zs_graph *g, const char *name, zs_shape s)
     char *copy = zs_str_dup(name);
     if (!copy)
         zs_graph_fail(g, ZS_E_NOMEM, "out of memory while building the graph");
-    zs_tid t = add_tensor(g, (zs_gtensor){.shape = s, .kind = ZS_KIND_INPUT, .producer = -1,
-                                          .name = copy});
+    zs_tid t = add_tensor(
+        g, (zs_gtensor){.shape = s, .kind = ZS_KIND_INPUT, .producer = -1, .name = copy});
     if (t == ZS_NONE)
         zs_free(copy);
     return t;
@@ -93,8 +93,11 @@ zs_tid zs_graph_param(zs_graph *g, int64_t offset, zs_shape s, bool trainable)
         if (g->t[i].kind == ZS_KIND_PARAM && g->t[i].offset == offset &&
             zs_shape_equal(&g->t[i].shape, &s))
             return (zs_tid)i;
-    return add_tensor(g, (zs_gtensor){.shape = s, .kind = ZS_KIND_PARAM, .trainable = trainable,
-                                      .offset = offset, .producer = -1});
+    return add_tensor(g, (zs_gtensor){.shape = s,
+                                      .kind = ZS_KIND_PARAM,
+                                      .trainable = trainable,
+                                      .offset = offset,
+                                      .producer = -1});
 }
 
 void zs_graph_output(zs_graph *g, const char *name, zs_tid t)
@@ -142,10 +145,12 @@ static bool place_outputs(zs_graph *g, zs_gnode *n, const zs_shape *shapes, int3
 {
     for (int i = 0; i < zs_op_outputs(n->op); i++) {
         if (n->out[i] == ZS_NEW)
-            n->out[i] = add_tensor(g, (zs_gtensor){.shape = shapes[i], .kind = ZS_KIND_ACT,
-                                                   .producer = index});
-        else if (n->out[i] >= 0 && zs_shape_numel(&g->t[n->out[i]].shape) != zs_shape_numel(&shapes[i]))
-            zs_graph_fail(g, ZS_E_INTERNAL, "%s: output %d has the wrong size", zs_op_name(n->op), i);
+            n->out[i] = add_tensor(
+                g, (zs_gtensor){.shape = shapes[i], .kind = ZS_KIND_ACT, .producer = index});
+        else if (n->out[i] >= 0 &&
+                 zs_shape_numel(&g->t[n->out[i]].shape) != zs_shape_numel(&shapes[i]))
+            zs_graph_fail(g, ZS_E_INTERNAL, "%s: output %d has the wrong size", zs_op_name(n->op),
+                          i);
     }
     return g->err.status == ZS_OK;
 }

@@ -3,8 +3,8 @@
 
 static void dump_tensor(const zs_graph *g, zs_tid t, FILE *f)
 {
-    static const char kind[] = {[ZS_KIND_INPUT] = 'i', [ZS_KIND_PARAM] = 'p', [ZS_KIND_GRAD] = 'g',
-                                [ZS_KIND_ACT] = '%'};
+    static const char kind[] = {
+        [ZS_KIND_INPUT] = 'i', [ZS_KIND_PARAM] = 'p', [ZS_KIND_GRAD] = 'g', [ZS_KIND_ACT] = '%'};
     if (t < 0) {
         fprintf(f, " -");
         return;

@@ -10,9 +10,9 @@ struct zs_exec {
     unsigned flags;
     zs_node_hook hook;
     void *hook_ctx;
-    int threads;       /* workspaces are sized for this many */
-    zs_call *calls;    /* one per node */
-    zs_placement *pl;  /* tensors 0..nt-1, then one workspace per node */
+    int threads;      /* workspaces are sized for this many */
+    zs_call *calls;   /* one per node */
+    zs_placement *pl; /* tensors 0..nt-1, then one workspace per node */
     uint8_t *arena;
     size_t arena_bytes;
     float *params, *grads; /* what the calls are bound to */
@@ -62,16 +62,20 @@ static void live_intervals(zs_exec *e)
     const zs_graph *g = e->g;
     int32_t end = (int32_t)g->nn;
     for (size_t i = 0; i < g->nt; i++)
-        e->pl[i] = (zs_placement){.first = 0, .last = g->t[i].kind == ZS_KIND_INPUT ? end : -1,
-                                  .bytes = g->t[i].kind == ZS_KIND_INPUT
-                                               ? (size_t)zs_shape_numel(&g->t[i].shape) * sizeof(float)
-                                               : 0};
+        e->pl[i] =
+            (zs_placement){.first = 0,
+                           .last = g->t[i].kind == ZS_KIND_INPUT ? end : -1,
+                           .bytes = g->t[i].kind == ZS_KIND_INPUT
+                                        ? (size_t)zs_shape_numel(&g->t[i].shape) * sizeof(float)
+                                        : 0};
     for (int32_t i = 0; i < end; i++) {
         for (int k = 0; k < ZS_MAX_OUT; k++) {
             zs_tid t = g->n[i].out[k];
             if (t >= 0 && g->t[t].kind == ZS_KIND_ACT)
-                e->pl[t] = (zs_placement){.first = i, .last = i,
-                                          .bytes = (size_t)zs_shape_numel(&g->t[t].shape) * sizeof(float)};
+                e->pl[t] =
+                    (zs_placement){.first = i,
+                                   .last = i,
+                                   .bytes = (size_t)zs_shape_numel(&g->t[t].shape) * sizeof(float)};
         }
         for (int k = 0; k < ZS_MAX_IN; k++) {
             zs_tid t = g->n[i].in[k];
@@ -211,12 +215,14 @@ static int check_run(const zs_exec *e, zs_error *err)
     for (size_t i = 0; i < e->g->nt; i++) {
         const zs_gtensor *t = &e->g->t[i];
         if ((t->kind == ZS_KIND_PARAM && !e->params) || (t->kind == ZS_KIND_GRAD && !e->grads))
-            return zs_fail(err, ZS_E_INTERNAL, "a graph was run without its parameter or gradient buffer");
+            return zs_fail(err, ZS_E_INTERNAL,
+                           "a graph was run without its parameter or gradient buffer");
     }
     if (zs_threads_count() > e->threads)
-        return zs_fail(err, ZS_E_INVALID,
-                       "the thread count was raised from %d to %d after a plan was made; set it first",
-                       e->threads, zs_threads_count());
+        return zs_fail(
+            err, ZS_E_INVALID,
+            "the thread count was raised from %d to %d after a plan was made; set it first",
+            e->threads, zs_threads_count());
     return ZS_OK;
 }
 

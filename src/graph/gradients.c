@@ -81,7 +81,8 @@ static void rule_add(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 static void rule_scale1p(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     zs_tid out[2] = {fresh_if(c, n->in[0]), fresh_if(c, n->in[1])};
-    int32_t i = zs_graph_append(c->g, ZS_OP_SCALE1P_BWD, (zs_tid[]){n->in[0], n->in[1], dy}, out, &n->a);
+    int32_t i =
+        zs_graph_append(c->g, ZS_OP_SCALE1P_BWD, (zs_tid[]){n->in[0], n->in[1], dy}, out, &n->a);
     if (i < 0)
         return;
     zs_gnode b = c->g->n[i];

@@ -112,7 +112,8 @@ void zs_exec_free(zs_exec **e);
  * contents from run to run. */
 float *zs_exec_input(zs_exec *e, const char *name);
 const float *zs_exec_output(const zs_exec *e, const char *name);
-zs_shape zs_exec_shape(const zs_exec *e, const char *name); /* of an input or output; nd 0 if none */
+zs_shape zs_exec_shape(const zs_exec *e,
+                       const char *name); /* of an input or output; nd 0 if none */
 
 /* Runs every node. params and grads are flat buffers in the backend's memory; grads may be NULL
  * for graphs without backward. Gradients are added to grads. */

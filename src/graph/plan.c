@@ -13,7 +13,8 @@ static bool alive_together(const zs_placement *a, const zs_placement *b)
 
 static bool bytes_meet(const zs_placement *a, const zs_placement *b)
 {
-    return a->bytes && b->bytes && a->offset < b->offset + b->bytes && b->offset < a->offset + a->bytes;
+    return a->bytes && b->bytes && a->offset < b->offset + b->bytes &&
+           b->offset < a->offset + a->bytes;
 }
 
 int zs_plan_verify(const zs_placement *p, size_t n, zs_error *err)
@@ -22,7 +23,8 @@ int zs_plan_verify(const zs_placement *p, size_t n, zs_error *err)
         for (size_t j = i + 1; j < n; j++)
             if (alive_together(&p[i], &p[j]) && bytes_meet(&p[i], &p[j]))
                 return zs_fail(err, ZS_E_INTERNAL,
-                               "memory plan: tensors %zu and %zu are alive together and overlap", i, j);
+                               "memory plan: tensors %zu and %zu are alive together and overlap", i,
+                               j);
     return ZS_OK;
 }
 
@@ -77,7 +79,8 @@ int zs_plan_offsets(zs_placement *p, size_t n, size_t *arena, zs_error *err)
         size_t stop = 0;
         order[i]->offset = lowest_gap(order[i], placed, i);
         if (!zs_add_size(order[i]->offset, order[i]->bytes, &stop) || stop > SIZE_MAX / 2) {
-            status = zs_fail(err, ZS_E_NOMEM, "the activations need more bytes than an address holds");
+            status =
+                zs_fail(err, ZS_E_NOMEM, "the activations need more bytes than an address holds");
             goto done;
         }
         insert_by_offset(placed, i, order[i]);

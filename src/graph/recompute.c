@@ -7,12 +7,12 @@
 #include <string.h>
 
 typedef struct remat {
-    zs_graph *g;      /* its node array is being rebuilt */
-    zs_gnode *old;    /* the nodes before the pass */
+    zs_graph *g;   /* its node array is being rebuilt */
+    zs_gnode *old; /* the nodes before the pass */
     size_t n_old;
-    bool *kept;       /* per old tensor: stays as it is */
-    zs_tid *map;      /* per old tensor: its recomputed twin, or itself */
-    bool *done;       /* per segment: clones exist */
+    bool *kept;  /* per old tensor: stays as it is */
+    zs_tid *map; /* per old tensor: its recomputed twin, or itself */
+    bool *done;  /* per segment: clones exist */
 } remat;
 
 static bool push(zs_graph *g, const zs_gnode *n)

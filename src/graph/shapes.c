@@ -23,10 +23,10 @@ static bool bad(zs_shape_ctx *c, const char *op, const char *why)
     return false;
 }
 
-#define REQUIRE(cond, op, why)       \
-    do {                             \
-        if (!(cond))                 \
-            return bad(c, op, why);  \
+#define REQUIRE(cond, op, why)      \
+    do {                            \
+        if (!(cond))                \
+            return bad(c, op, why); \
     } while (0)
 
 static bool is_vector(const zs_shape *s, int64_t n)
@@ -36,7 +36,8 @@ static bool is_vector(const zs_shape *s, int64_t n)
 
 static bool conv_attr_ok(const zs_attr *a)
 {
-    return a->k >= 1 && a->k <= 64 && a->stride >= 1 && a->stride <= 64 && a->pad >= 0 && a->pad < a->k;
+    return a->k >= 1 && a->k <= 64 && a->stride >= 1 && a->stride <= 64 && a->pad >= 0 &&
+           a->pad < a->k;
 }
 
 static int64_t conv_size(int64_t in, const zs_attr *a)
@@ -56,14 +57,16 @@ static bool rule_conv2d(zs_shape_ctx *c)
     REQUIRE(h > 0 && wd > 0, "conv2d", "the image is smaller than the kernel");
     c->out[0] = zs_shape4(x->d[0], h, wd, w->d[3]);
     REQUIRE(!b || is_vector(b, w->d[3]), "conv2d", "bias must have one value per output channel");
-    REQUIRE(!r || zs_shape_equal(r, &c->out[0]), "conv2d", "residual differs from the result's shape");
+    REQUIRE(!r || zs_shape_equal(r, &c->out[0]), "conv2d",
+            "residual differs from the result's shape");
     return true;
 }
 
 static bool rule_conv2d_dx(zs_shape_ctx *c)
 {
     const zs_shape *dy = c->in[0], *w = c->in[1];
-    REQUIRE(dy && w && dy->nd == 4 && w->nd == 4 && w->d[3] == dy->d[3], "conv2d_dx", "shapes differ");
+    REQUIRE(dy && w && dy->nd == 4 && w->nd == 4 && w->d[3] == dy->d[3], "conv2d_dx",
+            "shapes differ");
     REQUIRE(conv_attr_ok(c->a) && conv_size(c->a->h, c->a) == dy->d[1] &&
                 conv_size(c->a->w, c->a) == dy->d[2],
             "conv2d_dx", "h and w do not match dy");
@@ -74,7 +77,8 @@ static bool rule_conv2d_dx(zs_shape_ctx *c)
 static bool rule_conv2d_dw(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0], *dy = c->in[1];
-    REQUIRE(x && dy && x->nd == 4 && dy->nd == 4 && x->d[0] == dy->d[0], "conv2d_dw", "shapes differ");
+    REQUIRE(x && dy && x->nd == 4 && dy->nd == 4 && x->d[0] == dy->d[0], "conv2d_dw",
+            "shapes differ");
     REQUIRE(conv_attr_ok(c->a) && conv_size(x->d[1], c->a) == dy->d[1] &&
                 conv_size(x->d[2], c->a) == dy->d[2],
             "conv2d_dw", "x and dy do not match");
@@ -96,7 +100,8 @@ static bool rule_linear(zs_shape_ctx *c)
 static bool rule_linear_dx(zs_shape_ctx *c)
 {
     const zs_shape *dy = c->in[0], *w = c->in[1];
-    REQUIRE(dy && w && dy->nd == 2 && w->nd == 2 && dy->d[1] == w->d[0], "linear_dx", "shapes differ");
+    REQUIRE(dy && w && dy->nd == 2 && w->nd == 2 && dy->d[1] == w->d[0], "linear_dx",
+            "shapes differ");
     c->out[0] = zs_shape2(dy->d[0], w->d[1]);
     return true;
 }
@@ -104,7 +109,8 @@ static bool rule_linear_dx(zs_shape_ctx *c)
 static bool rule_linear_dw(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0], *dy = c->in[1];
-    REQUIRE(x && dy && x->nd == 2 && dy->nd == 2 && x->d[0] == dy->d[0], "linear_dw", "shapes differ");
+    REQUIRE(x && dy && x->nd == 2 && dy->nd == 2 && x->d[0] == dy->d[0], "linear_dw",
+            "shapes differ");
     c->out[0] = zs_shape2(dy->d[1], x->d[1]);
     c->out[1] = zs_shape1(dy->d[1]);
     return true;
@@ -159,7 +165,8 @@ static bool rule_layernorm(zs_shape_ctx *c)
 static bool rule_layernorm_bwd(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0], *dy = c->in[3];
-    REQUIRE(x && c->in[1] && c->in[2] && dy && zs_shape_equal(x, dy), "layernorm_bwd", "x and dy differ");
+    REQUIRE(x && c->in[1] && c->in[2] && dy && zs_shape_equal(x, dy), "layernorm_bwd",
+            "x and dy differ");
     c->out[0] = *x;
     c->out[1] = c->out[2] = zs_shape1(x->d[1]);
     return true;
@@ -168,7 +175,8 @@ static bool rule_layernorm_bwd(zs_shape_ctx *c)
 static bool same_as_first(zs_shape_ctx *c, const char *op, int inputs)
 {
     for (int i = 0; i < inputs; i++)
-        REQUIRE(c->in[i] && zs_shape_equal(c->in[0], c->in[i]), op, "the inputs must have one shape");
+        REQUIRE(c->in[i] && zs_shape_equal(c->in[0], c->in[i]), op,
+                "the inputs must have one shape");
     c->out[0] = c->out[1] = *c->in[0];
     return true;
 }
@@ -201,8 +209,8 @@ static bool rule_scale1p_bwd(zs_shape_ctx *c)
 static bool attention_shape(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0];
-    REQUIRE(x && x->nd == 4 && c->a->heads >= 1 && x->d[3] % (3 * (int64_t)c->a->heads) == 0, "attention",
-            "qkv must be [N,H,W,3C] with C a multiple of the heads");
+    REQUIRE(x && x->nd == 4 && c->a->heads >= 1 && x->d[3] % (3 * (int64_t)c->a->heads) == 0,
+            "attention", "qkv must be [N,H,W,3C] with C a multiple of the heads");
     return true;
 }
 
@@ -256,7 +264,8 @@ static bool rule_concat(zs_shape_ctx *c)
 static bool rule_slice(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0];
-    REQUIRE(x && c->a->offset >= 0 && c->a->len >= 1 && c->a->offset <= zs_shape_last(x) - c->a->len,
+    REQUIRE(x && c->a->offset >= 0 && c->a->len >= 1 &&
+                c->a->offset <= zs_shape_last(x) - c->a->len,
             "slice", "channel range outside x");
     c->out[0] = *x;
     c->out[0].d[x->nd - 1] = c->a->len;

@@ -19,14 +19,14 @@ typedef enum zs_loss { ZS_LOSS_MSE, ZS_LOSS_L1 } zs_loss;
 
 /* Attributes of a node; an operation reads those that ops.def names for it. */
 typedef struct zs_attr {
-    int k, stride, pad;  /* convolution */
-    int64_t h, w;        /* spatial size of an output that the inputs do not determine */
+    int k, stride, pad; /* convolution */
+    int64_t h, w;       /* spatial size of an output that the inputs do not determine */
     int groups, heads;
     int act;             /* zs_act */
     int kind;            /* zs_loss */
     int64_t offset, len; /* channel range; len is also the width of timestep features */
     float eps, p, scale;
-    uint32_t rng;        /* stream id of a random node; a recomputed clone keeps it */
+    uint32_t rng; /* stream id of a random node; a recomputed clone keeps it */
 } zs_attr;
 
 const char *zs_op_name(zs_op op);

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int fail(const zs_error *err)
+{
+    cli_progress_end();
+    fprintf(stderr, "zsem: %s\n", err->message);
+    return err->status == ZS_E_CANCELLED && cli_signals_caught() ? CLI_INTERRUPTED : CLI_FAILED;
+}
+
+static int print_result(const zs_task_result *r, const cli_options *opt)
+{
+    const char *s = opt->json ? r->json : opt->quiet ? NULL : r->text;
+    if (s && (fputs(s, stdout) == EOF || (opt->json && putchar('\n') == EOF)))
+        return CLI_FAILED;
+    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+}
+
+static int run_task(int argc, char **argv)
+{
+    zs_error err = {0};
+    zs_task_call *call = NULL;
+    zs_task_result result = {0};
+    cli_options opt = {0};
+    int status = CLI_OK, r = zs_task_call_new(&call, argv[1], &err);
+    if (r == 0)
+        r = cli_parse(call, &opt, zs_task_find(argv[1]), argc, argv, &err);
+    if (r > 0) {
+        cli_help_task(zs_task_find(argv[1]));
+    } else {
+        zs_ui ui = cli_progress_start(&opt);
+        if (r == 0)
+            r = zs_task_run(call, &ui, &result, &err);
+        cli_progress_end();
+        status = r < 0 ? fail(&err) : print_result(&result, &opt);
+    }
+    zs_task_result_clear(&result);
+    zs_task_call_free(&call);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        cli_help();
+        return argc < 2 ? CLI_FAILED : CLI_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("zsem %s\n", zs_version());
+        return CLI_OK;
+    }
+    cli_signals_install();
+    return run_task(argc, argv);
+}
