@@ -77,7 +77,7 @@ static void flags_do_not_change_results(void **state)
 {
     (void)state;
     static const unsigned flags[] = {ZS_EXEC_NO_REUSE, ZS_EXEC_POISON, ZS_EXEC_RECOMPUTE,
-                                     ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON, ZS_EXEC_NO_PEEPHOLE};
+                                     ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON};
     static net ref, m;
     build(&ref, 0);
     run(&ref);
