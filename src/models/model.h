@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* A model: configuration, parameters, weights, and its networks as plain functions.
+ *
+ *     zs_model *m = NULL;
+ *     if (zs_model_open(&m, "last.ckpt,latent.pkl", NULL, err) < 0) ...
+ *     status = zs_model_encode(m, z, x, zs_shape4(n, h, w, c), err);
+ *     status = zs_model_eps(m, eps, x_t, zs_shape4(n, h, w, c), t, z, err);
+ *     zs_model_close(&m);
+ *
+ * Images are NHWC in [-1,1]. Batches are cut into pieces of options.batch, so n is unbounded; a
+ * sample's result does not depend on its neighbours. One thread at a time per model. */
+#ifndef ZS_MODELS_MODEL_H
+#define ZS_MODELS_MODEL_H
+
+#include "models/config.h"
+
+typedef struct zs_model zs_model;
+
+/* The boxes of a bundle; a tensor of a bundle is named "<box>.<official name within the box>". */
+typedef enum zs_box { ZS_BOX_GENERATOR, ZS_BOX_ENCODER, ZS_BOX_PRIOR, ZS_BOX_COUNT } zs_box;
+const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior" */
+
+typedef struct zs_model_options {
+    const char *backend;    /* zs_backend_find; NULL: the default */
+    unsigned exec_flags;    /* zs_exec_flag */
+    int64_t batch;          /* images per run of a network; 0: 16 */
+    bool raw;               /* the weights that were trained instead of their moving average */
+    const char *const *set; /* NULL or NULL-terminated "key=value" (zs_model_config_set), for what
+                               a file does not say */
+} zs_model_options;
+
+/* Opens `spec`: a bundle, or official files joined with commas. *out is NULL on failure.
+ * ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID (an override), ZS_E_NOMEM. */
+int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
+
+/* A model around weights that live elsewhere: a trainer's own flat buffer (borrowed, in the
+ * order of zs_model_layout; read at every call, so it follows training). */
+int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
+                  const zs_model_options *o, zs_error *err);
+
+void zs_model_close(zs_model **m);
+
+/* Every parameter of the model in the official order, sealed: generator, encoder, prior. */
+int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err);
+
+const zs_model_config *zs_model_configuration(const zs_model *m);
+const zs_params *zs_model_params(const zs_model *m);
+float *zs_model_weights(zs_model *m); /* flat buffer */
+bool zs_model_has(const zs_model *m, zs_box b);
+zs_box zs_param_box(const char *official_name);
+
+/* Statistics of z_sem [z_dim], or NULL. Codes are normalised as (z-mean)/std. */
+const float *zs_model_z_mean(const zs_model *m);
+const float *zs_model_z_std(const zs_model *m);
+
+/* What is known about the model and where from, for people: {"image size", "32", "hyper_parameters
+ * .img_size of last.ckpt"}. Borrowed; *n entries. */
+typedef struct zs_fact {
+    char key[40];
+    char value[88];
+    char source[128];
+} zs_fact;
+const zs_fact *zs_model_facts(const zs_model *m, size_t *n);
+
+/* Fails (ZS_E_INVALID, with the model and the remedy named) unless images of shape s can be fed. */
+int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err);
+
+/* z [n,z_dim] = semantic code of x, shape xs = [n,h,w,channels]. ZS_E_INVALID when the model has
+ * no encoder or xs does not fit. */
+int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err);
+
+/* eps [n,h,w,out] = predicted noise in x_t at the original timesteps t[n]; z [n,z_dim] normally,
+ * NULL for a DDPM. */
+int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const int64_t *t,
+                 const float *z, zs_error *err);
+
+/* out [n,z_dim] = predicted noise in the normalised codes z_t [n,z_dim] at t[n]. */
+int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
+                       zs_error *err);
+
+/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2) and, added to grads (flat, caller zeroes it), its
+ * gradient; dropout 0. x0 may be NULL for a DDPM. The whole batch runs as one piece. Meant for
+ * raw weights. */
+int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
+                  zs_shape xs, const int64_t *t, const float *noise, zs_error *err);
+
+/* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only
+ * DiffAE), "x_t", "noise" [n,h,w,c], "t" [n]; output "loss" [1]. Dropout as given (not from c).
+ * ps: zs_model_layout(c). */
+int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,
+                         double dropout, zs_error *err);
+
+/* What goes into a bundle beside the weights. */
+typedef struct zs_bundle {
+    const zs_model_config *config;
+    const zs_params *params;
+    const float *weights;        /* flat */
+    const float *z_mean, *z_std; /* [z_dim] or NULL */
+    const json_t *extra;         /* object kept under "training" in the metadata, or NULL */
+} zs_bundle;
+
+/* Writes a bundle whole or not at all; dtype ZS_F32, ZS_F16 or ZS_BF16. ZS_E_NUMERIC when a weight
+ * is not finite or overflows the dtype. */
+int zs_bundle_write(const char *path, const zs_bundle *b, zs_dtype dtype, zs_error *err);
+
+/* zs_bundle_write of an opened model. */
+int zs_model_save(const zs_model *m, const char *path, zs_dtype dtype, zs_error *err);
+
+/* The "training" object of the bundle a model came from, or NULL. Borrowed. */
+const json_t *zs_model_extra(const zs_model *m);
+
+/* NHWC <-> NCHW, n images of h x w x c; dst and src do not overlap. */
+void zs_nchw_from_nhwc(float *dst, const float *src, int64_t n, int64_t h, int64_t w, int64_t c);
+void zs_nhwc_from_nchw(float *dst, const float *src, int64_t n, int64_t h, int64_t w, int64_t c);
+
+/* Multiply-adds times two of one forward pass for one image of the given size, convolutions,
+ * linears and attention only. */
+typedef struct zs_flops {
+    double generator, encoder, prior;
+} zs_flops;
+int zs_model_flops(zs_flops *out, const zs_model_config *c, int64_t h, int64_t w, zs_error *err);
+
+#endif

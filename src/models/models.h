@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Face of the models layer. */
+#ifndef ZS_MODELS_MODELS_H
+#define ZS_MODELS_MODELS_H
+
+#include "models/config.h"      /* zs_model_config */
+#include "models/latent_mlp.h"  /* zs_latent_mlp_build */
+#include "models/model.h"       /* zs_model_open, zs_model_encode, zs_model_eps, zs_bundle_write */
+#include "models/presets.h"     /* zs_preset_find */
+#include "models/sem_encoder.h" /* zs_sem_encoder_build */
+#include "models/unet.h"        /* zs_unet_build */
+
+#endif

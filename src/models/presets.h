@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ZS_MODELS_PRESETS_H
+#define ZS_MODELS_PRESETS_H
+
+#include "models/config.h"
+
+/* How the authors (or we, for fashion32) train a model of that kind. */
+typedef struct zs_preset_train {
+    int64_t batch;        /* images per optimiser step, over all devices */
+    int64_t total_images; /* the official length of training */
+    int64_t warmup;       /* steps of linear learning-rate warm-up */
+    double lr, weight_decay, clip, ema;
+    const char *optimizer; /* "adam" or "adamw" */
+    const char *loss;      /* "mse" or "l1" */
+    bool flip;             /* mirror images with probability 1/2 */
+} zs_preset_train;
+
+typedef struct zs_preset {
+    const char *name;
+    const char *about; /* one line for --help */
+    const char *data;  /* the data set it is meant for, as --data takes it, or "" */
+    zs_model_config autoencoder, ddpm;
+    zs_preset_train train_autoencoder, train_ddpm, train_prior;
+} zs_preset;
+
+/* Fills *out; ZS_E_INVALID lists the known names. */
+int zs_preset_find(zs_preset *out, const char *name, zs_error *err);
+
+/* Name of preset i, or NULL past the last. */
+const char *zs_preset_name(size_t i);
+
+#endif

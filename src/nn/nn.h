@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* Face of the nn layer: layers with official parameter names, on top of the graph.
+ *
+ *     zs_nn nn = {.g = g, .ps = ps, .train = true};
+ *     zs_nn_push(&nn, "input_blocks.%d", 3);
+ *     h = zs_nn_conv(&nn, "0", h, 64, 3, ZS_NONE, ZS_INIT_UNIFORM);  // input_blocks.3.0.weight
+ *     zs_nn_pop(&nn);
+ *
+ * Failures are sticky in the graph, so builders chain calls and look once, at the end. */
+#ifndef ZS_NN_NN_H
+#define ZS_NN_NN_H
+
+#include "graph/graph.h"
+#include "nn/params.h"
+
+enum { ZS_NN_NAME = 200, ZS_NN_DEPTH = 8 };
+
+typedef struct zs_nn {
+    zs_graph *g;
+    zs_params *ps;
+    bool train;    /* parameters get gradients */
+    float dropout; /* 0 <= p < 1; 0 builds no node */
+    char prefix[ZS_NN_NAME];
+    int mark[ZS_NN_DEPTH], depth;
+} zs_nn;
+
+/* Appends "<text>." to the prefix; pop undoes the last push. */
+void zs_nn_push(zs_nn *nn, const char *fmt, ...) ZS_PRINTF(2, 3);
+void zs_nn_pop(zs_nn *nn);
+
+/* The parameter "<prefix><name>" as a tensor of the graph, registered when new; its engine shape
+ * follows from file shape and layout. ZS_NONE when the graph has failed. */
+zs_tid zs_nn_param(zs_nn *nn, const zs_param *want);
+
+/* x[M,K] -> [M,out]; "<name>.weight" [out,K], "<name>.bias" [out]. Weights start as `init`, the
+ * bias uniform (zero when init is ZS_INIT_ZERO). */
+zs_tid zs_nn_linear(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_init init);
+
+/* The same Linear under a second name too: "<alias>.weight", "<alias>.bias". */
+zs_tid zs_nn_linear_tied(zs_nn *nn, const char *name, const char *alias, zs_tid x, int64_t out,
+                         zs_init init);
+
+/* x[N,H,W,C] -> [N,H,W,out], k x k, stride 1, zero padding k/2, k odd; + residual
+ * [N,H,W,out] or ZS_NONE. File weight [out,C,k,k]. */
+zs_tid zs_nn_conv(zs_nn *nn, const char *name, zs_tid x, int64_t out, int k, zs_tid residual,
+                  zs_init init);
+
+/* As zs_nn_conv with k = 1; file weight [out,C,1], as the authors' Conv1d over positions. */
+zs_tid zs_nn_conv1d(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_tid residual,
+                    zs_init init);
+
+/* GroupNorm of min(32,C) groups, eps 1e-5, then the conditions and the activation of zs_gn_act.
+ * "<name>.weight", "<name>.bias" [C]. C must be a multiple of its groups. */
+zs_tid zs_nn_groupnorm(zs_nn *nn, const char *name, zs_tid x, zs_tid scale_shift, zs_tid cond_scale,
+                       zs_act act);
+
+/* LayerNorm over the last dimension, eps 1e-5. */
+zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x);
+
+/* t[N] -> Linear(SiLU(Linear(timestep features of width dim))) [N,out]; "0" and "2" below the
+ * prefix. */
+zs_tid zs_nn_time_embed(zs_nn *nn, zs_tid t, int64_t dim, int64_t out);
+
+typedef enum zs_resample { ZS_RESAMPLE_NONE, ZS_RESAMPLE_UP, ZS_RESAMPLE_DOWN } zs_resample;
+
+/* The residual block of Diffusion Autoencoders (blocks.py ResBlock):
+ *     h = conv(resample(SiLU(GN(x))))
+ *     h = conv(dropout(SiLU((GN(h)(1+t_scale)+t_shift)(1+z_scale))))      only when act_t is there
+ *     y = skip(resample(x)) + h
+ * x [N,H,W,C] -> [N,H',W',out]. act_t = SiLU(time embedding) [N,E] or ZS_NONE: then the block has
+ * no out_layers at all, as in the encoder. act_z = SiLU(z_sem) [N,D] or ZS_NONE. `skip` is a 1x1
+ * convolution when C != out. One recompute segment. */
+zs_tid zs_nn_resblock(zs_nn *nn, zs_tid x, zs_tid act_t, zs_tid act_z, int64_t out,
+                      zs_resample resample);
+
+/* x + proj_out(attention(qkv(GN(x)))); x [N,H,W,C], C a multiple of heads. One recompute
+ * segment. */
+zs_tid zs_nn_attention(zs_nn *nn, zs_tid x, int heads);
+
+#endif

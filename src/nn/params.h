@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* Named parameters and where they live in one flat f32 buffer.
+ *
+ * A layout knows nothing of weights: raw weights, EMA, gradients and optimiser moments are separate
+ * buffers of zs_params_numel floats that all share it. Order is the official state_dict's. */
+#ifndef ZS_NN_PARAMS_H
+#define ZS_NN_PARAMS_H
+
+#include "graph/graph.h"
+#include "io/tensorfile.h"
+
+/* How a tensor of a file becomes a tensor of the engine. */
+typedef enum zs_layout {
+    ZS_LAYOUT_PLAIN, /* same order of elements: biases, norms, linear [O,K] */
+    ZS_LAYOUT_CONV   /* file [O,C,k,k] (or [O,C,1]: a 1-d convolution) -> engine [k,k,C,O] */
+} zs_layout;
+
+/* What a parameter starts as (zs_params_init). */
+typedef enum zs_init {
+    ZS_INIT_ZERO,
+    ZS_INIT_ONE,
+    ZS_INIT_UNIFORM,       /* U(+-1/sqrt(fan_in)): PyTorch's default for weights and biases */
+    ZS_INIT_KAIMING_NORMAL /* N(0, 2/fan_in) */
+} zs_init;
+
+typedef struct zs_param {
+    const char *name; /* official state_dict name */
+    int nd;           /* 1..4 */
+    int64_t shape[4]; /* as in the file */
+    zs_layout layout;
+    zs_init init;
+    int64_t fan_in; /* >= 1 */
+    int64_t offset; /* floats, into the flat buffer */
+    int64_t numel;
+    int32_t alias; /* index of the parameter it shares its floats with, or -1: the state_dict
+                          of the latent MLP lists one Linear under two names */
+    bool trainable;
+} zs_param;
+
+typedef struct zs_params zs_params;
+
+int zs_params_new(zs_params **out, zs_error *err);
+void zs_params_free(zs_params **ps);
+
+/* Index of the parameter of that name, which is registered at the end of the layout (offsets are
+ * contiguous) when it is new. `want` gives name, nd, shape, layout, init, fan_in, trainable and
+ * alias; the name is copied. -1 and an error in *err when a registered one has another shape
+ * (ZS_E_INVALID), when the layout is sealed and has none (ZS_E_INTERNAL), or on overflow. */
+long zs_params_add(zs_params *ps, const zs_param *want, zs_error *err);
+
+/* No further names from now on: a builder that asks for one fails its graph. */
+void zs_params_seal(zs_params *ps);
+
+size_t zs_params_count(const zs_params *ps);
+const zs_param *zs_params_at(const zs_params *ps, size_t i);
+long zs_params_find(const zs_params *ps, const char *name); /* or -1 */
+int64_t zs_params_numel(const zs_params *ps);               /* floats in a flat buffer */
+
+/* Fills flat with initial values: a pure function of seed and names' order (aliases once). */
+void zs_params_init(const zs_params *ps, float *flat, uint64_t seed);
+
+/* Parameter i from tensor `name` of f, converted to the engine's layout. ZS_E_FORMAT when the
+ * file has no such tensor, or another shape: the message names file, tensor and both shapes. */
+int zs_params_read(const zs_params *ps, size_t i, float *flat, zs_tensorfile *f, const char *name,
+                   zs_error *err);
+
+/* Every parameter from the tensor "<prefix><name>"; same errors. Aliases are read last, as
+ * PyTorch's load_state_dict does, so the later name wins. */
+int zs_params_import(const zs_params *ps, float *flat, zs_tensorfile *f, const char *prefix,
+                     zs_error *err);
+
+/* Parameter i of flat in the file's order of elements; dst holds numel floats. */
+void zs_params_export(const zs_params *ps, size_t i, const float *flat, float *dst);
+
+#endif
