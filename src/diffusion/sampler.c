@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+#include "diffusion/sampler.h"
+
+#include <string.h>
+
+static const zs_sampler *const samplers[] = {&zs_sampler_ddpm, &zs_sampler_ddim,
+                                             &zs_sampler_ddim_invert, NULL};
+
+const zs_sampler *zs_sampler_find(const char *name)
+{
+    for (const zs_sampler *const *k = samplers; *k; k++)
+        if (strcmp((*k)->name, name) == 0)
+            return *k;
+    return NULL;
+}
+
+static void fill_normal(float *out, const zs_sampling *s, zs_purpose purpose, int64_t t)
+{
+    for (int64_t b = 0; b < s->n; b++) {
+        const zs_rng r = {.seed = s->noise.seed,
+                          .purpose = purpose,
+                          .index = s->noise.first + (uint64_t)b,
+                          .step = (uint64_t)t};
+        zs_rng_normal(out + b * s->numel, (size_t)s->numel, &r, 0);
+    }
+}
+
+void zs_noise_xt(float *x, const zs_sampling *s)
+{
+    fill_normal(x, s, ZS_RNG_XT, 0);
+}
+
+void zs_noise_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
+{
+    if (!s->noise.recorded) {
+        fill_normal(w->noise, s, ZS_RNG_STEP, s->schedule->t[i]);
+        return;
+    }
+    size_t size = (size_t)(s->n * s->numel);
+    memcpy(w->noise, s->noise.recorded + (size_t)(s->schedule->n - 1 - i) * size,
+           size * sizeof(float));
+}
+
+/* One network call: x0 and eps at step i, consistent with each other. */
+static int predict(const zs_sampling *s, int64_t i, zs_sample_work *w, zs_error *err)
+{
+    size_t size = (size_t)(s->n * s->numel);
+    double abar = s->schedule->abar[i];
+    int status = s->net(s->net_ctx, w->x, s->schedule->t[i], w->eps, err);
+    if (status < 0)
+        return status;
+    if (s->pred == ZS_PRED_EPS)
+        zs_eps_to_x0(w->x0, w->x, w->eps, abar, size);
+    else
+        memcpy(w->x0, w->eps, size * sizeof(float));
+    if (s->clip)
+        zs_clamp_unit(w->x0, size);
+    zs_x0_to_eps(w->eps, w->x, w->x0, abar, size);
+    return ZS_OK;
+}
+
+static int report(const zs_sampler *k, const zs_sampling *s, int64_t done, zs_error *err)
+{
+    const zs_progress p = {.stage = s->stage ? s->stage : k->name,
+                           .done = (double)done,
+                           .total = (double)s->schedule->n,
+                           .unit = "steps"};
+    return zs_ui_progress(s->ui, &p, err);
+}
+
+static int run(const zs_sampler *k, const zs_sampling *s, zs_sample_work *w, zs_error *err)
+{
+    int64_t steps = s->schedule->n;
+    int status = ZS_OK;
+    for (int64_t j = 0; j < steps && status >= 0; j++) {
+        int64_t i = k->upward ? j : steps - 1 - j;
+        status = predict(s, i, w, err);
+        if (status < 0)
+            break;
+        k->step(s, i, w);
+        status = report(k, s, j + 1, err);
+    }
+    return status;
+}
+
+int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err)
+{
+    size_t size, bytes;
+    if (s->n < 1 || s->numel < 1)
+        return zs_fail(err, ZS_E_INVALID, "%s: nothing to sample", k->name);
+    if (!zs_mul_size((size_t)s->n, (size_t)s->numel, &size) ||
+        !zs_mul_size(size, 3 * sizeof(float), &bytes))
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s: %lld samples of %lld elements are too many: use a "
+                       "smaller batch",
+                       k->name, (long long)s->n, (long long)s->numel);
+    float *buffer = zs_alloc(bytes, 1);
+    if (!buffer)
+        return zs_fail_nomem(err, bytes, "sampling; use a smaller batch");
+    zs_sample_work w = {.x = x, .x0 = buffer, .eps = buffer + size, .noise = buffer + 2 * size};
+    int status = run(k, s, &w, err);
+    zs_free(buffer);
+    return status;
+}
