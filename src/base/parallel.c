@@ -28,6 +28,7 @@ static struct {
     pthread_t threads[ZS_THREADS_MAX];
     int workers;            /* running helper threads: threads wanted minus the caller */
     int wanted;             /* 0 until first use */
+    atomic_int count;       /* workers + 1, readable without a lock; 0 until first use */
     atomic_uint generation; /* bumped for each loop and for shutdown */
     atomic_int busy;        /* helpers that have not finished the current generation */
     atomic_bool quit;
@@ -143,6 +144,7 @@ static void set_threads_locked(int n)
     stop_workers();
     pool.wanted = n;
     start_workers();
+    atomic_store(&pool.count, pool.workers + 1);
 }
 
 void zs_threads_set(int n)
@@ -154,12 +156,14 @@ void zs_threads_set(int n)
 
 int zs_threads_count(void)
 {
-    pthread_mutex_lock(&pool.loop);
-    if (pool.wanted == 0)
-        set_threads_locked(0);
-    int n = pool.workers + 1;
-    pthread_mutex_unlock(&pool.loop);
-    return n;
+    /* the lock is for first use only: a chunk may ask while its own loop holds it */
+    if (atomic_load(&pool.count) == 0) {
+        pthread_mutex_lock(&pool.loop);
+        if (pool.wanted == 0)
+            set_threads_locked(0);
+        pthread_mutex_unlock(&pool.loop);
+    }
+    return atomic_load(&pool.count);
 }
 
 static void wait_until_done(void)

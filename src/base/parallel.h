@@ -19,9 +19,10 @@ typedef void (*zs_range_fn)(void *ctx, int64_t begin, int64_t end, int thread);
 void zs_parallel_for(int64_t n, int64_t grain, zs_range_fn fn, void *ctx);
 
 /* Threads a loop may use, the caller included. 0 means one per available core. Waits for
- * running loops. Values are clamped to 1..ZS_THREADS_MAX; if the system refuses threads, the
- * loops run on fewer. */
+ * running loops, so never call it from inside one. Values are clamped to 1..ZS_THREADS_MAX; if
+ * the system refuses threads, the loops run on fewer. */
 void zs_threads_set(int n);
+/* Never waits for a loop. */
 int zs_threads_count(void);
 
 #endif

@@ -7,8 +7,8 @@
 
 /* Records `status` with a printf-style sentence in *err unless err is NULL or already
  * holds an error (the first one wins). Returns `status`, so that callers write
- * `return zs_fail(err, ZS_E_FORMAT, "%s: ...", path);`. Control bytes coming from hostile
- * file names or contents are replaced by '?'. */
+ * `return zs_fail(err, ZS_E_FORMAT, "%s: ...", path);`. Control characters and
+ * malformed UTF-8 coming from hostile file names or contents are replaced by '?'. */
 int zs_fail(zs_error *err, int status, const char *fmt, ...) ZS_PRINTF(3, 4);
 
 /* zs_fail(ZS_E_NOMEM) with the number of bytes that were asked for and for what. */
