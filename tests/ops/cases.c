@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/ops/cases.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_CASES = 400 };
+
+static op_case table[MAX_CASES];
+static size_t count;
+
+/* A new row: op and slots without names of their own. */
+static op_case *row(zs_op op, bool bench)
+{
+    assert(count < MAX_CASES);
+    op_case *c = &table[count++];
+    c->op = op;
+    c->bench = bench;
+    c->a = (zs_attr){.stride = 1, .scale = 1, .eps = 1e-5f, .groups = 1, .heads = 1};
+    return c;
+}
+
+static void shape_name(char *s, size_t n, const zs_shape *d)
+{
+    size_t at = strlen(s);
+    for (int i = 0; i < d->nd && at < n; i++)
+        at += (size_t)snprintf(s + at, n - at, "%s%lld", i ? "x" : " ", (long long)d->d[i]);
+}
+
+/* Name: the operation, the shapes of its first two inputs, which of the others are there. */
+static void name_cases(void)
+{
+    for (size_t i = 0; i < count; i++) {
+        op_case *c = &table[i];
+        snprintf(c->name, sizeof c->name, "%s", zs_op_name(c->op));
+        shape_name(c->name, sizeof c->name, &c->in[0]);
+        shape_name(c->name, sizeof c->name, &c->in[1]);
+        size_t at = strlen(c->name);
+        for (int j = 0; j < ZS_MAX_IN && at + 2 < sizeof c->name; j++)
+            c->name[at++] = c->in[j].nd ? '+' : '-';
+        c->name[at] = 0;
+    }
+}
+
+/* ---- convolution: three operations from one geometry ---- */
+
+typedef struct conv_geometry {
+    int n, h, w, c, o, k, stride, pad;
+    bool bias, residual, bench;
+} conv_geometry;
+
+static const conv_geometry convs[] = {
+    {1, 1, 1, 1, 1, 3, 1, 1, 0, 0, 0},       {1, 1, 1, 70, 33, 3, 1, 1, 1, 0, 0},
+    {2, 5, 7, 3, 1, 3, 1, 1, 1, 0, 0},       {1, 8, 8, 1, 32, 3, 1, 1, 1, 0, 0},
+    {2, 9, 6, 17, 33, 3, 1, 1, 1, 1, 0},     {3, 4, 4, 32, 32, 3, 1, 1, 0, 1, 0},
+    {2, 16, 16, 32, 64, 3, 1, 1, 1, 0, 0},   {70, 4, 4, 8, 20, 3, 1, 1, 1, 1, 0},
+    {5, 13, 21, 6, 10, 3, 1, 1, 1, 0, 0},    {1, 40, 50, 12, 16, 3, 1, 1, 0, 0, 0},
+    {1, 3, 300, 5, 8, 3, 1, 1, 1, 0, 0},     {1, 7, 9, 8, 16, 3, 2, 1, 1, 0, 0},
+    {2, 8, 8, 9, 5, 3, 2, 1, 0, 0, 0},       {1, 10, 10, 4, 6, 4, 2, 1, 1, 0, 0},
+    {2, 6, 8, 7, 9, 2, 2, 0, 0, 0, 0},       {1, 9, 9, 3, 4, 5, 1, 2, 0, 0, 0},
+    {1, 9, 9, 3, 4, 3, 1, 0, 1, 0, 0},       {1, 9, 8, 3, 4, 3, 3, 1, 1, 0, 0},
+    {2, 8, 8, 5, 7, 1, 1, 0, 1, 0, 0},       {1, 6, 6, 40, 24, 1, 1, 0, 1, 1, 0},
+    {3, 1, 1, 12, 130, 1, 1, 0, 0, 0, 0},    {1, 5, 6, 4, 3, 1, 2, 0, 1, 0, 0},
+    {1, 5, 4, 3, 2, 1, 1, 1, 1, 0, 0}, /* a border of bias alone */
+    {32, 32, 32, 32, 32, 3, 1, 1, 1, 0, 1},  {32, 16, 16, 64, 64, 3, 1, 1, 1, 0, 1},
+    {32, 8, 8, 128, 128, 3, 1, 1, 1, 0, 1},  {32, 16, 16, 96, 64, 3, 1, 1, 1, 0, 1},
+    {32, 4, 4, 128, 128, 3, 1, 1, 1, 0, 1},  {32, 32, 32, 1, 32, 3, 1, 1, 1, 0, 1},
+    {32, 32, 32, 32, 1, 3, 1, 1, 1, 0, 1},   {32, 16, 16, 96, 64, 1, 1, 0, 1, 0, 1},
+    {1, 64, 64, 128, 128, 3, 1, 1, 1, 0, 1}, {1, 8, 8, 512, 512, 3, 1, 1, 1, 0, 1},
+};
+
+static void add_conv(const conv_geometry *g)
+{
+    zs_shape x = zs_shape4(g->n, g->h, g->w, g->c), w = zs_shape4(g->k, g->k, g->c, g->o);
+    zs_shape y = zs_shape4(g->n, (g->h + 2 * g->pad - g->k) / g->stride + 1,
+                           (g->w + 2 * g->pad - g->k) / g->stride + 1, g->o);
+    zs_attr a = {.k = g->k, .stride = g->stride, .pad = g->pad, .h = g->h, .w = g->w};
+    op_case *f = row(ZS_OP_CONV2D, g->bench);
+    f->a = a;
+    f->in[0] = x;
+    f->in[1] = w;
+    if (g->bias)
+        f->in[2] = zs_shape1(g->o);
+    if (g->residual)
+        f->in[3] = y;
+    f->out[0] = y;
+    op_case *dx = row(ZS_OP_CONV2D_DX, g->bench);
+    dx->a = a;
+    dx->in[0] = y;
+    dx->in[1] = w;
+    dx->out[0] = x;
+    op_case *dw = row(ZS_OP_CONV2D_DW, g->bench);
+    dw->a = a;
+    dw->in[0] = x;
+    dw->in[1] = y;
+    dw->out[0] = w;
+    if (g->bias)
+        dw->out[1] = zs_shape1(g->o);
+}
+
+/* ---- linear ---- */
+
+typedef struct linear_geometry {
+    int m, k, o;
+    bool bias, bench;
+} linear_geometry;
+
+static const linear_geometry linears[] = {
+    {1, 1, 1, 1, 0},      {3, 5, 7, 1, 0},       {1, 128, 40, 0, 0},    {2, 33, 500, 1, 0},
+    {130, 17, 19, 1, 0},  {40, 300, 257, 0, 0},  {700, 9, 3, 1, 0},     {32, 128, 512, 1, 1},
+    {1, 512, 2048, 1, 1}, {256, 512, 512, 1, 1}, {32, 4096, 128, 1, 1},
+};
+
+static void add_linear(const linear_geometry *g)
+{
+    zs_shape x = zs_shape2(g->m, g->k), w = zs_shape2(g->o, g->k), y = zs_shape2(g->m, g->o);
+    op_case *f = row(ZS_OP_LINEAR, g->bench);
+    f->in[0] = x;
+    f->in[1] = w;
+    f->out[0] = y;
+    op_case *dx = row(ZS_OP_LINEAR_DX, g->bench);
+    dx->in[0] = y;
+    dx->in[1] = w;
+    dx->out[0] = x;
+    op_case *dw = row(ZS_OP_LINEAR_DW, g->bench);
+    dw->in[0] = x;
+    dw->in[1] = y;
+    dw->out[0] = w;
+    if (g->bias)
+        f->in[2] = dw->out[1] = zs_shape1(g->o);
+}
+
+/* ---- norms ---- */
+
+typedef struct gn_geometry {
+    int n, h, w, c, groups, act;
+    bool ss, cs, dx;
+    float mean;
+    bool bench;
+} gn_geometry;
+
+static const gn_geometry gns[] = {
+    {1, 1, 1, 2, 1, ZS_ACT_SILU, 0, 0, 1, 0, 0},
+    {1, 4, 4, 1, 1, ZS_ACT_NONE, 1, 0, 1, 0, 0},
+    {2, 3, 5, 3, 3, ZS_ACT_SILU, 1, 1, 1, 0, 0},
+    {3, 6, 4, 32, 32, ZS_ACT_SILU, 1, 1, 1, 0.3f, 0},
+    {2, 8, 8, 48, 16, ZS_ACT_NONE, 0, 1, 1, 0, 0},
+    {1, 5, 5, 96, 32, ZS_ACT_SILU, 0, 0, 1, 0, 0},
+    {2, 33, 31, 20, 4, ZS_ACT_SILU, 1, 1, 1, 0, 0},
+    {1, 8, 8, 64, 8, ZS_ACT_SILU, 1, 0, 0, 0, 0},
+    {2, 16, 16, 32, 32, ZS_ACT_SILU, 0, 0, 1, 300, 0}, /* mean far above the deviation */
+    {32, 32, 32, 32, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {32, 16, 16, 64, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {32, 8, 8, 128, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {8, 64, 64, 128, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+};
+
+static void add_gn(const gn_geometry *g)
+{
+    zs_shape x = zs_shape4(g->n, g->h, g->w, g->c), v = zs_shape1(g->c);
+    zs_shape stats = {3, {g->n, g->groups, 2, 1}};
+    zs_attr a = {.groups = g->groups, .eps = 1e-5f, .act = g->act};
+    op_case *f = row(ZS_OP_GN_ACT, g->bench), *b = row(ZS_OP_GN_ACT_BWD, g->bench);
+    f->a = b->a = a;
+    f->mean = b->mean = g->mean;
+    f->in[0] = b->in[0] = b->in[6] = f->out[0] = x;
+    f->in[1] = f->in[2] = b->in[2] = b->in[3] = b->out[1] = b->out[2] = v;
+    f->out[1] = b->in[1] = stats;
+    if (g->ss)
+        f->in[3] = b->in[4] = b->out[3] = zs_shape2(g->n, 2 * g->c);
+    if (g->cs)
+        f->in[4] = b->in[5] = b->out[4] = zs_shape2(g->n, g->c);
+    if (g->dx)
+        b->out[0] = x;
+    if (g->mean > 100) /* x itself has lost eight bits: what f32 statistics leave of the rest */
+        f->tolerance = b->tolerance = 1e-3;
+}
+
+static void add_layernorm(int m, int ch, bool dx, bool bench)
+{
+    op_case *f = row(ZS_OP_LAYERNORM, bench), *b = row(ZS_OP_LAYERNORM_BWD, bench);
+    f->in[0] = f->out[0] = b->in[0] = b->in[3] = zs_shape2(m, ch);
+    f->in[1] = f->in[2] = b->in[2] = b->out[1] = b->out[2] = zs_shape1(ch);
+    f->out[1] = b->in[1] = zs_shape2(m, 2);
+    if (dx)
+        b->out[0] = zs_shape2(m, ch);
+}
+
+/* ---- element-wise ---- */
+
+static void add_elementwise(zs_shape s, bool bench)
+{
+    static const struct {
+        zs_op op;
+        int in, out;
+    } ops[] = {
+        {ZS_OP_SILU, 1, 1},     {ZS_OP_SILU_BWD, 2, 1},    {ZS_OP_ADD, 2, 1},
+        {ZS_OP_SCALE1P, 2, 1},  {ZS_OP_SCALE1P_BWD, 3, 2}, {ZS_OP_ACCUMULATE, 1, 1},
+        {ZS_OP_LOSS_BWD, 2, 1},
+    };
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        op_case *c = row(ops[i].op, bench);
+        for (int j = 0; j < ops[i].in; j++)
+            c->in[j] = s;
+        for (int j = 0; j < ops[i].out; j++)
+            c->out[j] = s;
+    }
+    op_case *d = row(ZS_OP_DROPOUT, bench);
+    d->a.p = 0.3f;
+    d->a.rng = 5;
+    d->in[0] = d->out[0] = s;
+    for (int kind = ZS_LOSS_MSE; kind <= ZS_LOSS_L1; kind++) {
+        op_case *c = row(ZS_OP_LOSS, bench), *b = row(ZS_OP_LOSS_BWD, bench);
+        c->a.kind = b->a.kind = kind;
+        c->in[0] = c->in[1] = b->in[0] = b->in[1] = b->out[0] = s;
+        c->out[0] = zs_shape1(1);
+    }
+}
+
+static void add_absent_outputs(void)
+{
+    for (int i = 0; i < 2; i++) {
+        op_case *c = row(ZS_OP_SCALE1P_BWD, false);
+        c->in[0] = c->in[1] = c->in[2] = c->out[i] = zs_shape2(3, 5);
+    }
+}
+
+/* ---- attention ---- */
+
+static void add_attention(int n, int h, int w, int c, int heads, bool bench)
+{
+    op_case *f = row(ZS_OP_ATTENTION, bench), *b = row(ZS_OP_ATTENTION_BWD, bench);
+    f->a.heads = b->a.heads = heads;
+    f->in[0] = b->in[0] = b->out[0] = zs_shape4(n, h, w, 3 * c);
+    f->out[0] = b->in[1] = zs_shape4(n, h, w, c);
+}
+
+/* ---- moving things about ---- */
+
+static void add_resample(int n, int h, int w, int c, bool bench)
+{
+    zs_shape small = zs_shape4(n, h, w, c), large = zs_shape4(n, 2 * h, 2 * w, c);
+    zs_shape flat = zs_shape2(n, c);
+    op_case *up = row(ZS_OP_UPSAMPLE2, bench), *down = row(ZS_OP_DOWNSAMPLE2, bench);
+    op_case *mean = row(ZS_OP_MEAN_HW, bench), *cast = row(ZS_OP_BROADCAST_HW, bench);
+    up->in[0] = down->out[0] = mean->in[0] = cast->out[0] = small;
+    up->out[0] = down->in[0] = large;
+    mean->out[0] = cast->in[0] = flat;
+    down->a.scale = 0.25f;
+    cast->a.scale = 1.0f / (float)(h * w);
+    cast->a.h = h;
+    cast->a.w = w;
+}
+
+static void add_concat(zs_shape a, int b, bool bench)
+{
+    op_case *j = row(ZS_OP_CONCAT, bench), *s = row(ZS_OP_SLICE, bench);
+    zs_shape both = a, other = a;
+    int64_t ca = zs_shape_last(&a);
+    other.d[a.nd - 1] = b;
+    both.d[a.nd - 1] = ca + b;
+    j->in[0] = a;
+    j->in[1] = other;
+    j->out[0] = s->in[0] = both;
+    s->a.offset = ca;
+    s->a.len = b;
+    s->out[0] = other;
+}
+
+static void add_timestep(int n, int dim)
+{
+    op_case *c = row(ZS_OP_TIMESTEP, false);
+    c->a.len = dim;
+    c->in[0] = zs_shape1(n);
+    c->out[0] = zs_shape2(n, dim);
+}
+
+static void make_table(void)
+{
+    for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
+        add_conv(&convs[i]);
+    for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++)
+        add_linear(&linears[i]);
+    for (size_t i = 0; i < sizeof gns / sizeof gns[0]; i++)
+        add_gn(&gns[i]);
+    add_layernorm(1, 1, true, false);
+    add_layernorm(5, 7, true, false);
+    add_layernorm(130, 64, true, false);
+    add_layernorm(3, 513, false, false);
+    add_layernorm(256, 1024, true, true);
+    add_elementwise(zs_shape1(1), false);
+    add_elementwise(zs_shape2(3, 7), false);
+    add_elementwise(zs_shape4(2, 5, 3, 3), false);
+    add_elementwise(zs_shape4(3, 40, 61, 5), false); /* several chunks, none full */
+    add_elementwise(zs_shape4(32, 32, 32, 32), true);
+    add_absent_outputs();
+    add_attention(1, 1, 1, 1, 1, false);
+    add_attention(2, 3, 5, 6, 2, false);
+    add_attention(1, 8, 8, 32, 1, false);
+    add_attention(3, 4, 4, 24, 3, false);
+    add_attention(1, 13, 11, 20, 4, false);
+    add_attention(32, 8, 8, 128, 1, true);
+    add_attention(8, 16, 16, 256, 1, true);
+    add_attention(8, 16, 16, 256, 4, true);
+    add_resample(1, 1, 1, 1, false);
+    add_resample(2, 3, 5, 7, false);
+    add_resample(3, 16, 9, 33, false);
+    add_resample(32, 16, 16, 64, true);
+    add_concat(zs_shape2(3, 4), 1, false);
+    add_concat(zs_shape4(2, 3, 5, 7), 9, false);
+    add_concat(zs_shape4(3, 40, 20, 5), 16, false);
+    add_concat(zs_shape4(32, 32, 32, 32), 32, true);
+    add_timestep(1, 2);
+    add_timestep(5, 64);
+    name_cases();
+}
+
+const op_case *op_cases(size_t *n)
+{
+    if (count == 0)
+        make_table();
+    *n = count;
+    return table;
+}
+
+double op_tolerance(const op_case *c)
+{
+    return c->tolerance > 0 ? c->tolerance : 4e-6;
+}
+
+static double numel(const zs_shape *s)
+{
+    return s->nd ? (double)zs_shape_numel(s) : 0;
+}
+
+double op_flops(const op_case *c)
+{
+    const zs_shape *x = &c->in[0];
+    switch (c->op) {
+    case ZS_OP_CONV2D: return 2 * numel(&c->in[1]) * numel(&c->out[0]) / (double)c->out[0].d[3];
+    case ZS_OP_CONV2D_DX: return 2 * numel(&c->in[1]) * numel(x) / (double)x->d[3];
+    case ZS_OP_CONV2D_DW: return 2 * numel(&c->out[0]) * numel(&c->in[1]) / (double)c->in[1].d[3];
+    case ZS_OP_LINEAR:
+    case ZS_OP_LINEAR_DX: return 2 * (double)x->d[0] * numel(&c->in[1]);
+    case ZS_OP_LINEAR_DW: return 2 * (double)x->d[0] * numel(&c->out[0]);
+    case ZS_OP_ATTENTION: return 4 * numel(&c->out[0]) * (double)(x->d[1] * x->d[2]);
+    case ZS_OP_ATTENTION_BWD: return 10 * numel(&c->in[1]) * (double)(x->d[1] * x->d[2]);
+    default: return 0;
+    }
+}
+
+double op_bytes(const op_case *c)
+{
+    double n = 0;
+    for (int i = 0; i < ZS_MAX_IN; i++)
+        n += numel(&c->in[i]);
+    for (int i = 0; i < ZS_MAX_OUT; i++)
+        n += numel(&c->out[i]);
+    return 4 * n;
+}
