@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* zsem info: what a model is and where each fact came from. */
+#include "tasks/pipeline.h"
+
+static void add_facts(zs_task_env *env, const zs_model *m)
+{
+    size_t n = 0;
+    json_t *list = json_array();
+    const zs_fact *f = zs_model_facts(m, &n);
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "fact", f[i].key, "value",
+                                              f[i].value, "source", f[i].source));
+        zs_strbuf_addf(env->text, "  %-24s %-32s %s\n", f[i].key, f[i].value, f[i].source);
+    }
+    zs_result_set(env, "facts", list);
+}
+
+static void add_boxes(zs_task_env *env, const zs_model *m)
+{
+    const zs_params *ps = zs_model_params(m);
+    int64_t count[ZS_BOX_COUNT] = {0};
+    json_t *boxes = json_object();
+    for (size_t i = 0; i < zs_params_count(ps); i++)
+        if (zs_params_at(ps, i)->alias < 0)
+            count[zs_param_box(zs_params_at(ps, i)->name)] += zs_params_at(ps, i)->numel;
+    for (int b = 0; b < ZS_BOX_COUNT; b++) {
+        if (!zs_model_has(m, (zs_box)b))
+            continue;
+        json_object_set_new(boxes, zs_box_name((zs_box)b), json_integer(count[b]));
+        zs_strbuf_addf(env->text, "  %-24s %.2f million parameters\n", zs_box_name((zs_box)b),
+                       (double)count[b] / 1e6);
+    }
+    zs_result_set(env, "boxes", boxes);
+    zs_result_set(env, "parameters", json_integer(zs_params_numel(ps)));
+}
+
+static int add_flops(zs_task_env *env, const zs_model *m)
+{
+    const zs_model_config *c = zs_model_configuration(m);
+    zs_flops f;
+    if (c->image_size < 1)
+        return ZS_OK;
+    int status = zs_model_flops(&f, c, c->image_size, c->image_size, env->err);
+    if (status < 0)
+        return status;
+    zs_result_set(env, "gflop_per_image",
+                  json_pack("{s:f, s:f, s:f}", "generator", f.generator / 1e9, "encoder",
+                            f.encoder / 1e9, "prior", f.prior / 1e9));
+    zs_strbuf_addf(env->text, "  %-24s %.2f GFLOP generator, %.2f encoder\n", "one image",
+                   f.generator / 1e9, f.encoder / 1e9);
+    return ZS_OK;
+}
+
+static int run(zs_task_env *env)
+{
+    zs_model *m = NULL;
+    int status = zs_pipeline_open(&m, env, zs_arg(env, 0), ZS_BOX_COUNT, false);
+    if (status < 0)
+        return status;
+    json_t *config = zs_model_config_to_json(zs_model_configuration(m));
+    zs_strbuf_addf(env->text, "%s\n", zs_arg(env, 0));
+    zs_result_set(env, "model", json_string(zs_arg(env, 0)));
+    zs_result_set(env, "config", config);
+    add_boxes(env, m);
+    add_facts(env, m);
+    status = add_flops(env, m);
+    if (zs_model_extra(m))
+        zs_result_set(env, "training", json_deep_copy(zs_model_extra(m)));
+    zs_model_close(&m);
+    return status;
+}
+
+static const zs_option options[] = {ZS_MODEL_OPTIONS, ZS_OPTIONS_END};
+
+static const char *const examples[] = {"zsem info last.ckpt",
+                                       "zsem info share/fashion32.safetensors --json", NULL};
+
+const zs_task zs_task_info_ = {
+    {"info", "MODEL [options]", "say what a model is: boxes, architecture, parameters, sources",
+     "Every fact is shown with the place it was read from: a stored hyper-parameter or\n"
+     "the name or shape of a tensor.",
+     1, 1, options, examples},
+    run};

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#include "tasks/output.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+int zs_output_zoom(zs_shape xs)
+{
+    int64_t z = 128 / xs.d[1];
+    return z < 1 ? 1 : z > 4 ? 4 : (int)z;
+}
+
+int zs_output_folder(const char *dir, zs_error *err)
+{
+    int status = zs_mkdirs(dir, err);
+    if (status == ZS_OK && access(dir, W_OK | X_OK) != 0)
+        status = zs_fail(err, ZS_E_IO, "%s: folder cannot be written: %s", dir, strerror(errno));
+    return status;
+}
+
+static int write_png(const char *dir, const char *name, const zs_image *im, zs_error *err)
+{
+    char *path = zs_str_format("%s/%s", dir, name);
+    int status =
+        path ? zs_image_write_png(path, im, err) : zs_fail_nomem(err, strlen(dir), "a file name");
+    zs_free(path);
+    return status;
+}
+
+int zs_output_grid(const char *dir, const char *name, const float *x, zs_shape xs, int cols,
+                   zs_error *err)
+{
+    zs_image grid = {0};
+    int status = zs_grid_from_float(&grid, x, (size_t)xs.d[0], (int)xs.d[1], (int)xs.d[2],
+                                    (int)xs.d[3], cols, zs_output_zoom(xs), err);
+    if (status == ZS_OK)
+        status = write_png(dir, name, &grid, err);
+    zs_image_free(&grid);
+    return status;
+}
+
+int zs_output_image(const char *dir, const char *name, const float *x, zs_shape xs, zs_error *err)
+{
+    zs_image im = {0};
+    int status = zs_image_from_float(&im, x, (int)xs.d[1], (int)xs.d[2], (int)xs.d[3], err);
+    if (status == ZS_OK)
+        status = write_png(dir, name, &im, err);
+    zs_image_free(&im);
+    return status;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+#include "tasks/pipeline.h"
+
+#include <math.h>
+#include <string.h>
+
+static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_error *err)
+{
+    static const char *const remedy[ZS_BOX_COUNT] = {
+        "give a file with a UNet", "give an autoencoder (zsem train autoencoder), not a DDPM",
+        "give a file with latent_net.* or join it: last.ckpt,latent.ckpt"};
+    if (needs == ZS_BOX_COUNT || zs_model_has(m, needs))
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID,
+                   "%s: this command needs a model with a %s and this one has none; %s", spec,
+                   zs_box_name(needs), remedy[needs]);
+}
+
+static bool has_option(const zs_task_env *env, const char *name)
+{
+    return zs_opt_text(env, name) != NULL;
+}
+
+int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box needs, bool raw)
+{
+    size_t n = zs_opt_list_count(env, "set");
+    const char **set = zs_calloc(n + 1, sizeof *set);
+    *m = NULL;
+    if (!set)
+        return zs_fail_nomem(env->err, n * sizeof *set, "the options");
+    for (size_t i = 0; i < n; i++)
+        set[i] = zs_opt_list(env, "set", i);
+    zs_model_options o = {.backend = zs_opt_text(env, "device"),
+                          .batch = has_option(env, "batch") ? zs_opt_int(env, "batch") : 0,
+                          .raw = raw || zs_opt_flag(env, "raw"),
+                          .set = set};
+    int status = zs_model_open(m, spec, &o, env->err);
+    zs_free(set);
+    if (status == ZS_OK)
+        status = wrong_model(*m, spec, needs, env->err);
+    if (status < 0)
+        zs_model_close(m);
+    return status;
+}
+
+int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *spec, zs_error *err)
+{
+    const zs_model_config *c = zs_model_configuration(m);
+    if (c->image_size < 1)
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s: the file does not say how large its images are; add --set image_size=N",
+                       spec);
+    *out = (zs_image_shape){(int)c->image_size, (int)c->channels,
+                            strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP};
+    return ZS_OK;
+}
+
+int zs_pipeline_images(zs_images **im, zs_image_shape *shape, zs_task_env *env, const zs_model *m)
+{
+    size_t n = zs_arg_count(env) - 1;
+    const char **args = zs_alloc(n, sizeof *args);
+    int status = args ? zs_pipeline_image_shape(shape, m, zs_arg(env, 0), env->err)
+                      : zs_fail_nomem(env->err, n * sizeof *args, "arguments");
+    for (size_t i = 0; status == ZS_OK && i < n; i++)
+        args[i] = zs_arg(env, i + 1);
+    if (status == ZS_OK)
+        status = zs_images_open(im, args, n, *shape, env->err);
+    zs_free(args);
+    return status;
+}
+
+/* What the network callback needs beside x and t. */
+typedef struct net {
+    zs_model *m;
+    zs_shape xs;
+    const float *z;
+    int64_t *t; /* [n] */
+} net;
+
+static int predict(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
+{
+    net *c = ctx;
+    for (int64_t i = 0; i < c->xs.d[0]; i++)
+        c->t[i] = t;
+    return zs_model_eps(c->m, out, x, c->xs, c->t, c->z, err);
+}
+
+static int run(const zs_pipeline *p, const zs_sampler *k, float *x, zs_shape xs, const float *z,
+               zs_error *err)
+{
+    const zs_diffusion_config *d = &zs_model_configuration(p->m)->diffusion;
+    zs_schedule full = {0}, spaced = {0};
+    net ctx = {p->m, xs, z, zs_alloc((size_t)xs.d[0], sizeof(int64_t))};
+    int status = ctx.t ? ZS_OK : zs_fail_nomem(err, (unsigned long long)xs.d[0] * 8, "timesteps");
+    if (status == ZS_OK)
+        status = zs_schedule_make(&full, d->beta_schedule, d->T, err);
+    if (status == ZS_OK)
+        status = zs_schedule_respace_ddim(&spaced, &full, p->steps, err);
+    if (status == ZS_OK) {
+        zs_sampling s = {.schedule = &spaced,
+                         .n = xs.d[0],
+                         .numel = zs_shape_numel(&xs) / xs.d[0],
+                         .net = predict,
+                         .net_ctx = &ctx,
+                         .pred = ZS_PRED_EPS,
+                         .clip = true,
+                         .ui = p->ui,
+                         .stage = p->stage};
+        status = zs_sample(k, &s, x, err);
+    }
+    zs_schedule_free(&spaced);
+    zs_schedule_free(&full);
+    zs_free(ctx.t);
+    return status;
+}
+
+int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err)
+{
+    return run(p, &zs_sampler_ddim, x, xs, z, err);
+}
+
+int zs_pipeline_invert(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err)
+{
+    return run(p, &zs_sampler_ddim_invert, x, xs, z, err);
+}
+
+int zs_pipeline_analyse(const zs_pipeline *p, float *x, float *z, zs_shape xs, zs_error *err)
+{
+    int status = z ? zs_model_encode(p->m, z, x, xs, err) : ZS_OK;
+    return status < 0 ? status : zs_pipeline_invert(p, x, xs, z, err);
+}
+
+void zs_pipeline_noise(float *x, zs_shape xs, uint64_t seed, uint64_t first)
+{
+    zs_sampling s = {.n = xs.d[0],
+                     .numel = zs_shape_numel(&xs) / xs.d[0],
+                     .noise = {.seed = seed, .first = first}};
+    zs_noise_xt(x, &s);
+}
+
+void zs_pipeline_lerp(float *z, const float *za, const float *zb, size_t n, double a)
+{
+    for (size_t i = 0; i < n; i++)
+        z[i] = (float)((1.0 - a) * (double)za[i] + a * (double)zb[i]);
+}
+
+void zs_pipeline_slerp(float *x, const float *xa, const float *xb, size_t n, double a)
+{
+    double aa = 0.0, bb = 0.0, ab = 0.0, wa = 1.0 - a, wb = a;
+    for (size_t i = 0; i < n; i++) {
+        aa += (double)xa[i] * (double)xa[i];
+        bb += (double)xb[i] * (double)xb[i];
+        ab += (double)xa[i] * (double)xb[i];
+    }
+    double cosine = aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : 1.0;
+    double theta = acos(fmin(1.0, fmax(-1.0, cosine))), s = sin(theta);
+    /* parallel ends: the limit of the formula is the straight line */
+    if (s > 1e-6) {
+        wa = sin((1.0 - a) * theta) / s;
+        wb = sin(a * theta) / s;
+    }
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)(wa * (double)xa[i] + wb * (double)xb[i]);
+}
+
+void zs_pipeline_unit(float *dst, const float *src, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = (src[i] + 1.0f) * 0.5f;
+        dst[i] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+    }
+}
