@@ -6,7 +6,7 @@
 
 /* Rounds of the Feistel network; enough that even two- and three-image sets come in every
  * order about equally often. */
-enum { ROUNDS = 8 };
+enum { ROUNDS = 8, PREFETCH_MAX = 4096 };
 
 /* The counters of zs_rng are 42 bits wide. */
 #define SAMPLES_MAX ((int64_t)1 << 42)
@@ -150,6 +150,10 @@ static int check_config(const zs_loader_config *c, zs_error *err)
             "a loader needs batch, size, threads and prefetch of at least 1 (not %d, %d, "
             "%d, %d)",
             c->batch, c->size, c->threads, c->prefetch);
+    if (c->threads > ZS_THREADS_MAX || c->prefetch > PREFETCH_MAX)
+        return zs_fail(err, ZS_E_INVALID,
+                       "a loader runs at most %d threads and keeps at most %d batches (not %d, %d)",
+                       ZS_THREADS_MAX, PREFETCH_MAX, c->threads, c->prefetch);
     if (c->channels != 1 && c->channels != 3)
         return zs_fail(err, ZS_E_INVALID, "images are loaded as 1 or 3 channels, not %d",
                        c->channels);

@@ -17,8 +17,8 @@ typedef struct zs_loader_config {
     double flip; /* probability of a left-right flip, 0..1 */
     uint64_t seed;
     int64_t start; /* index of the first sample to deliver (the saved position) */
-    int threads;   /* loader threads, >= 1 */
-    int prefetch;  /* batches kept ready, >= 1 */
+    int threads;   /* loader threads, 1..ZS_THREADS_MAX */
+    int prefetch;  /* batches kept ready, 1..4096 */
 } zs_loader_config;
 
 typedef struct zs_batch {

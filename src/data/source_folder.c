@@ -27,6 +27,8 @@ typedef struct folder_source {
     size_t count, cap;
     folder *folders; /* the search: seen folders, in the order in which they are read */
     size_t folder_count, folder_cap;
+    size_t *seen; /* hash table of 1 + indices into folders, 0 is free; never over half full */
+    size_t seen_cap;
 } folder_source;
 
 static bool claims_path(const char *spec)
@@ -39,8 +41,10 @@ static void free_folders(folder_source *f)
     for (size_t i = 0; i < f->folder_count; i++)
         zs_free(f->folders[i].path);
     zs_free(f->folders);
+    zs_free(f->seen);
     f->folders = NULL;
-    f->folder_count = f->folder_cap = 0;
+    f->seen = NULL;
+    f->folder_count = f->folder_cap = f->seen_cap = 0;
 }
 
 static void close_folder(void *self)
@@ -75,23 +79,55 @@ static int add_image(folder_source *f, char *path, int64_t size, zs_error *err)
     return ZS_OK;
 }
 
+/* Where in the table this folder is, or belongs. */
+static size_t *seen_at(const folder_source *f, dev_t dev, ino_t ino)
+{
+    uint64_t h = zs_source_hash_i64(ZS_SOURCE_HASH, (int64_t)dev);
+    size_t i = (size_t)zs_source_hash_i64(h, (int64_t)ino) % f->seen_cap;
+    while (f->seen[i] != 0) {
+        const folder *d = &f->folders[f->seen[i] - 1];
+        if (d->dev == dev && d->ino == ino)
+            break;
+        i = (i + 1) % f->seen_cap;
+    }
+    return &f->seen[i];
+}
+
+static bool seen_grow(folder_source *f)
+{
+    if (f->folder_count < f->seen_cap / 2)
+        return true;
+    size_t cap = 2 * f->seen_cap + 16;
+    size_t *table = zs_calloc(cap, sizeof *table);
+    if (!table)
+        return false;
+    zs_free(f->seen);
+    f->seen = table;
+    f->seen_cap = cap;
+    for (size_t i = 0; i < f->folder_count; i++)
+        *seen_at(f, f->folders[i].dev, f->folders[i].ino) = i + 1;
+    return true;
+}
+
 /* Each real folder is read once, however many links lead to it: loops end. Takes ownership of
- * path. */
+ * path, also on failure. */
 static int add_folder(folder_source *f, char *path, const struct stat *st, zs_error *err)
 {
-    for (size_t i = 0; i < f->folder_count; i++)
-        if (f->folders[i].dev == st->st_dev && f->folders[i].ino == st->st_ino) {
-            zs_free(path);
-            return ZS_OK;
-        }
     void *p = f->folders;
-    bool ok = path && zs_grow(&p, &f->folder_cap, f->folder_count, sizeof *f->folders);
+    bool ok =
+        path && seen_grow(f) && zs_grow(&p, &f->folder_cap, f->folder_count, sizeof *f->folders);
     f->folders = p;
     if (!ok) {
         zs_free(path);
         return zs_fail_nomem(err, f->folder_cap * 2 * sizeof *f->folders, "the list of folders");
     }
+    size_t *at = seen_at(f, st->st_dev, st->st_ino);
+    if (*at != 0) {
+        zs_free(path);
+        return ZS_OK;
+    }
     f->folders[f->folder_count++] = (folder){path, st->st_dev, st->st_ino};
+    *at = f->folder_count;
     return ZS_OK;
 }
 

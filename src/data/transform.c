@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Compiled with -ffp-contract=off: the filter weights must round as PIL's do. */
+/* Compiled with -ffp-contract=off: the filter weights must round as PIL's do. Rows are resized
+ * before columns, as in every PIL before 13: the other order moves single pixels by one. */
 #include "data/transform.h"
 
 #include <math.h>

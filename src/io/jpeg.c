@@ -42,12 +42,21 @@ static void on_error(j_common_ptr d)
     size_t n = strlen(message);
     if (n > 0 && message[n - 1] == '.')
         message[n - 1] = '\0';
-    if (d->err->msg_code == JERR_OUT_OF_MEMORY)
-        j->status = zs_fail_nomem(j->err, 0, "a JPEG image");
-    else
+    switch (d->err->msg_code) {
+    case JERR_OUT_OF_MEMORY: j->status = zs_fail_nomem(j->err, 0, "a JPEG image"); break;
+    case JERR_IMAGE_TOO_BIG:
+    case JERR_BAD_PRECISION:
+    case JERR_SOF_UNSUPPORTED:
+        j->status = zs_fail(j->err, ZS_E_UNSUPPORTED,
+                            "%s: the JPEG image is of a kind that is not read (%s); convert it "
+                            "to an 8-bit baseline JPEG or PNG",
+                            j->in->label, message);
+        break;
+    default:
         j->status =
             zs_fail(j->err, ZS_E_FORMAT, "%s: the JPEG image is damaged (%s); replace the file",
                     j->in->label, message);
+    }
     longjmp(j->jump, 1);
 }
 
