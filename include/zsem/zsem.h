@@ -10,6 +10,7 @@
 #define ZSEM_ZSEM_H
 
 #include "zsem/error.h"
+#include "zsem/model.h"
 #include "zsem/task.h"
 #include "zsem/ui.h"
 #include "zsem/version.h"

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+# Bad input gets one sentence that names the file, status 2, and nothing half-written.
+. tests/e2e/lib.sh
+
+tiny=tests/golden/data/diffae-tiny32.safetensors
+plain=tests/golden/data/ddpm-tiny32.safetensors
+image=share/images/$(ls share/images | grep png | head -1)
+cd_free() { [ -z "$(ls -A "$1" 2>/dev/null)" ]; }
+
+# the command line itself
+refuse "no command 'frobnicate'" reconstruct -- "$ZSEM" frobnicate
+refuse --steps integer -- "$ZSEM" reconstruct "$tiny" "$image" --steps many
+refuse --nonsense --help -- "$ZSEM" encode "$tiny" "$image" --nonsense 3
+refuse usage -- "$ZSEM" encode "$tiny"
+refuse "needs a value" -- "$ZSEM" encode "$tiny" "$image" --out
+refuse "no function 'frob'" -- "$ZSEM" apply frob --model "$tiny" --in a --out b
+refuse --in missing -- "$ZSEM" apply encode --model "$tiny" --out "$dir/z.safetensors"
+accept "$ZSEM" --help
+accept "$ZSEM" --version
+for command in demo train info convert encode reconstruct vary interpolate apply; do
+    accept "$ZSEM" "$command" --help
+    check "$command --help has examples" test "$(grep -c "^  zsem $command" "$dir/.out")" -ge 2
+done
+
+# models that are none
+refuse missing.ckpt "No such file" -- "$ZSEM" info "$dir/missing.ckpt"
+: >"$dir/empty.ckpt"
+refuse empty.ckpt -- "$ZSEM" info "$dir/empty.ckpt"
+echo 'this is a letter to my aunt' >"$dir/letter.ckpt"
+refuse letter.ckpt -- "$ZSEM" info "$dir/letter.ckpt"
+refuse "$dir" -- "$ZSEM" info "$dir"
+head -c 30000 "$tiny" >"$dir/short.safetensors"
+refuse short.safetensors -- "$ZSEM" info "$dir/short.safetensors"
+printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >"$dir/huge.safetensors"
+refuse huge.safetensors -- "$ZSEM" info "$dir/huge.safetensors"
+# a pickle that would run a program
+printf '\x80\x02cposix\nsystem\nX\x12\x00\x00\x00touch '"$dir"'/pwned\x85R.' >"$dir/evil.pt"
+refuse evil.pt -- "$ZSEM" info "$dir/evil.pt"
+check "nothing was executed" test ! -e "$dir/pwned"
+
+# a wrong model for the command
+refuse ddpm-tiny32 encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
+refuse ddpm-tiny32 encoder -- "$ZSEM" vary "$plain" "$image" --out "$dir/vary"
+refuse prior -- "$ZSEM" apply prior-eps --model "$plain" --in "$tiny" --out "$dir/o.safetensors"
+
+# images that are none
+: >"$dir/zero.png"
+refuse zero.png -- "$ZSEM" encode "$tiny" "$dir/zero.png" --out "$dir/z.npy"
+cp "$dir/letter.ckpt" "$dir/letter.png"
+refuse letter.png -- "$ZSEM" encode "$tiny" "$dir/letter.png" --out "$dir/z.npy"
+head -c 100 "$image" >"$dir/cut.png"
+refuse cut.png -- "$ZSEM" encode "$tiny" "$dir/cut.png" --out "$dir/z.npy"
+mkdir "$dir/none"
+refuse "$dir/none" -- "$ZSEM" encode "$tiny" "$dir/none" --out "$dir/z.npy"
+refuse nothere -- "$ZSEM" encode "$tiny" "$dir/nothere*.png" --out "$dir/z.npy"
+refuse nothere.png -- "$ZSEM" reconstruct "$tiny" "$dir/nothere.png"
+refuse "one image" -- "$ZSEM" vary "$tiny" share/images --out "$dir/vary"
+check "no codes were written" test ! -e "$dir/z.npy"
+
+# outputs that cannot be
+refuse z.txt .safetensors -- "$ZSEM" encode "$tiny" "$image" --out "$dir/z.txt"
+refuse no/such -- "$ZSEM" encode "$tiny" "$image" --out "$dir/no/such/z.npy"
+refuse /proc/zsem -- "$ZSEM" reconstruct "$tiny" "$image" --steps 2 --out /proc/zsem
+if [ -w /dev/full ]; then
+    refuse /dev/full -- "$ZSEM" convert "$tiny" /dev/full/x.safetensors
+fi
+# a full disk: files larger than the limit cannot be written
+full() { (ulimit -f 8; trap '' XFSZ; exec "$@"); }
+refuse full.safetensors -- full "$ZSEM" convert "$tiny" "$dir/full.safetensors"
+check "nothing is left of it" test -z "$(find "$dir" -name 'full.safetensors*')"
+
+# training
+refuse data -- "$ZSEM" train autoencoder --out "$dir/run"
+refuse "$dir/none" -- "$ZSEM" train autoencoder --data "$dir/none" --out "$dir/run" --preset fashion32
+refuse nosuch fashion32 -- "$ZSEM" train autoencoder --data share/images --out "$dir/run" --preset nosuch
+refuse color -- "$ZSEM" train autoencoder --data share/images --out "$dir/run" --preset fashion32 --set color=3
+refuse sculpture -- "$ZSEM" train sculpture --data share/images --out "$dir/run"
+
+# not bad at all: one good image and odd ones
+accept "$ZSEM" encode "$tiny" "$image" --out "$dir/z.npy"
+accept "$ZSEM" encode "$tiny" share/images --out "$dir/z.safetensors" --threads 1
+accept "$ZSEM" reconstruct "$tiny" "$image" --steps 2 --out "$dir/rec" --json
+check "JSON result" grep -q mean_mse "$dir/.out"
+check "grid written" test -s "$dir/rec/grid.png"
+accept "$ZSEM" info "$tiny"
+accept "$ZSEM" convert "$tiny" "$dir/half.safetensors" --dtype f16
+accept "$ZSEM" info "$dir/half.safetensors" --json
+finish
