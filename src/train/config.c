@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+zs_train_config zs_train_defaults(void)
+{
+    return (zs_train_config){.optim = zs_optim_defaults(),
+                             .batch = 64,
+                             .dropout = 0.1,
+                             .flip = 0.5,
+                             .log_steps = 50,
+                             .checkpoint_minutes = 10.0,
+                             .keep = 3,
+                             .preview_images = 100000,
+                             .loader_threads = 1};
+}
+
+int zs_train_config_validate(const zs_train_config *c, zs_error *err)
+{
+    const struct {
+        const char *name, *range;
+        double value;
+        bool ok;
+    } checks[] = {
+        {"batch", "1 to 1048576", (double)c->batch, c->batch >= 1 && c->batch <= 1 << 20},
+        {"dropout", "at least 0 and below 1", c->dropout, c->dropout >= 0.0 && c->dropout < 1.0},
+        {"flip", "from 0 to 1", c->flip, c->flip >= 0.0 && c->flip <= 1.0},
+        {"number of images", "1 to 2^41", (double)c->images,
+         c->images >= 1 && c->images <= (int64_t)1 << 41},
+        {"log interval", "0 (off) or more steps", (double)c->log_steps, c->log_steps >= 0},
+        {"checkpoint interval", "0 (off) or more steps", (double)c->checkpoint_steps,
+         c->checkpoint_steps >= 0},
+        {"checkpoint interval", "0 (off) or more minutes", c->checkpoint_minutes,
+         c->checkpoint_minutes >= 0.0},
+        {"number of checkpoints to keep", "1 or more", (double)c->keep, c->keep >= 1},
+        {"preview interval", "0 (off) or more images", (double)c->preview_images,
+         c->preview_images >= 0},
+        {"number of loader threads", "1 to 256", c->loader_threads,
+         c->loader_threads >= 1 && c->loader_threads <= ZS_THREADS_MAX},
+        {"image size", "1 to 65536", (double)c->model.image_size,
+         c->model.image_size >= 1 && c->model.image_size <= 65536},
+    };
+    for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
+        if (!checks[i].ok)
+            return zs_fail(err, ZS_E_INVALID, "the %s %g is out of range: it must be %s",
+                           checks[i].name, checks[i].value, checks[i].range);
+    int status = zs_optim_config_validate(&c->optim, err);
+    return status < 0 ? status : zs_model_config_validate(&c->model, err);
+}
+
+static json_t *fixed_part(const zs_train_config *c, uint64_t fingerprint, int64_t images)
+{
+    char print[17], seed[24];
+    snprintf(print, sizeof print, "%016" PRIx64, fingerprint);
+    snprintf(seed, sizeof seed, "%" PRIu64, c->seed); /* JSON's integers are signed */
+    const zs_optim_config *o = &c->optim;
+    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f}",
+                     "data_fingerprint", print, "data_images", (json_int_t)images, "seed", seed,
+                     "batch", (json_int_t)c->batch, "optimizer", o->decoupled ? "adamw" : "adam",
+                     "lr", o->lr, "beta1", o->beta1, "beta2", o->beta2, "eps", o->eps,
+                     "weight_decay", o->weight_decay, "clip", o->clip, "ema", o->ema, "warmup",
+                     (json_int_t)o->warmup, "dropout", c->dropout, "flip", c->flip);
+}
+
+json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerprint,
+                                int64_t data_images)
+{
+    json_t *model = zs_model_config_to_json(&c->model);
+    json_t *train = fixed_part(c, data_fingerprint, data_images);
+    json_t *run = json_pack("{s:s, s:I, s:I}", "data", c->data, "images", (json_int_t)c->images,
+                            "micro_batch", (json_int_t)c->micro_batch);
+    json_t *all = model && train && run
+                      ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)
+                      : NULL;
+    if (all && c->note &&
+        json_object_set(all, "note", (json_t *)(uintptr_t)c->note) != 0) { /* takes a reference */
+        json_decref(all);
+        all = NULL;
+    }
+    json_decref(model);
+    json_decref(train);
+    json_decref(run);
+    return all;
+}

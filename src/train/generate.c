@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+#include "train/generate.h"
+
+#include <stdio.h>
+
+/* What the network callbacks need to turn a sampler's call into the model's. */
+typedef struct net {
+    zs_model *model;
+    const float *z;
+    zs_shape xs;
+    int64_t *t; /* [n] */
+} net;
+
+static void repeat_t(const net *n, int64_t t)
+{
+    for (int64_t i = 0; i < n->xs.d[0]; i++)
+        n->t[i] = t;
+}
+
+static int generator_eps(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
+{
+    const net *n = ctx;
+    repeat_t(n, t);
+    return zs_model_eps(n->model, out, x, n->xs, n->t, n->z, err);
+}
+
+static int prior_eps(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
+{
+    const net *n = ctx;
+    repeat_t(n, t);
+    return zs_model_prior_eps(n->model, out, x, n->xs.d[0], n->t, err);
+}
+
+static int spaced_schedule(zs_schedule *out, const zs_generation *g, const char *betas, int64_t T,
+                           zs_error *err)
+{
+    zs_schedule full;
+    char spec[32];
+    bool even = g->sampler == &zs_sampler_ddpm;
+    snprintf(spec, sizeof spec, "%s%lld", even ? "" : "ddim", (long long)g->steps);
+    *out = (zs_schedule){0};
+    int status = zs_schedule_make(&full, betas, T, err);
+    if (status == ZS_OK)
+        status = zs_schedule_respace(out, &full, spec, err);
+    zs_schedule_free(&full);
+    return status;
+}
+
+/* s brings pred, clip and net; the rest is filled in here. */
+static int run(const zs_generation *g, zs_sampling *s, const char *betas, float *x, zs_shape xs,
+               zs_error *err)
+{
+    zs_schedule schedule;
+    net n = {.model = g->model, .z = g->z, .xs = xs};
+    int status =
+        spaced_schedule(&schedule, g, betas, zs_model_configuration(g->model)->diffusion.T, err);
+    n.t = zs_alloc((size_t)xs.d[0], sizeof *n.t);
+    if (!n.t)
+        status = zs_fail_nomem(err, (unsigned long long)xs.d[0] * sizeof *n.t, "timesteps");
+    s->schedule = &schedule;
+    s->n = xs.d[0];
+    s->numel = zs_shape_numel(&xs) / xs.d[0];
+    s->net_ctx = &n;
+    s->eta = g->eta;
+    s->noise = g->noise;
+    s->ui = g->ui;
+    s->stage = g->stage;
+    if (status == ZS_OK)
+        status = zs_sample(g->sampler, s, x, err);
+    zs_free(n.t);
+    zs_schedule_free(&schedule);
+    return status;
+}
+
+int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
+{
+    zs_sampling s = {.net = generator_eps, .pred = ZS_PRED_EPS, .clip = true};
+    int status = zs_model_check_images(g->model, xs, err);
+    if (status < 0)
+        return status;
+    return run(g, &s, zs_model_configuration(g->model)->diffusion.beta_schedule, x, xs, err);
+}
+
+int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err)
+{
+    const zs_model_config *c = zs_model_configuration(g->model);
+    zs_sampling s = {.net = prior_eps, .pred = ZS_PRED_EPS};
+    if (!zs_model_has(g->model, ZS_BOX_PRIOR))
+        return zs_fail(err, ZS_E_INVALID,
+                       "the model has no latent prior to sample codes from: add its file, as in "
+                       "last.ckpt,latent.ckpt");
+    return run(g, &s, c->diffusion.latent_beta_schedule, z, zs_shape2(n, c->prior.z_dim), err);
+}
+
+int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
+{
+    const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
+    int64_t dim = zs_model_configuration(m)->prior.z_dim;
+    if (!mean || !std)
+        return zs_fail(err, ZS_E_INVALID,
+                       "the model has no statistics of its codes: add the file that holds them, as "
+                       "in last.ckpt,latent.pkl");
+    for (int64_t i = 0; i < n * dim; i++)
+        z[i] = z[i] * std[i % dim] + mean[i % dim];
+    return ZS_OK;
+}
+
+void zs_draw_xt(float *x, int64_t n, int64_t numel, uint64_t seed, uint64_t first)
+{
+    const zs_sampling s = {.n = n, .numel = numel, .noise = {.seed = seed, .first = first}};
+    zs_noise_xt(x, &s);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* A model's networks under a sampler. */
+#ifndef ZS_TRAIN_GENERATE_H
+#define ZS_TRAIN_GENERATE_H
+
+#include "diffusion/diffusion.h"
+#include "models/model.h"
+
+typedef struct zs_generation {
+    zs_model *model;
+    const zs_sampler *sampler; /* zs_sampler_ddim, zs_sampler_ddim_invert, zs_sampler_ddpm */
+    int64_t steps;             /* out of the model's T: whole stride for ddim, even for ddpm */
+    double eta;                /* ddim only */
+    const float *z;            /* [n, z_dim], or NULL for a model without z_sem */
+    zs_noise noise;            /* of stochastic samplers; recorded noise is NHWC as well */
+    const zs_ui *ui;           /* or NULL; progress counts steps */
+    const char *stage;         /* name for progress; NULL: the sampler's */
+} zs_generation;
+
+/* Runs the generator in place on x, shape xs = [n,h,w,c] NHWC: x_T -> x0 in [-1,1], or, with
+ * zs_sampler_ddim_invert, x0 -> x_T. The whole batch advances together; the predicted x0 is
+ * clamped to [-1,1] at every step, as the authors do in both directions. ZS_E_INVALID when `steps`
+ * is impossible or the shape does not fit the model, ZS_E_CANCELLED, ZS_E_NOMEM. */
+int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err);
+
+/* Samples codes with the latent prior: z [n, z_dim] holds standard normal noise and is replaced
+ * by a normalised code (DDIM, no clamping); model, steps, eta, noise and ui of g are used. */
+int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err);
+
+/* Normalised code -> z_sem = z*std + mean, in place. ZS_E_INVALID without statistics. */
+int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
+
+/* Starting noise x_T of images first .. first+n-1: stream ZS_RNG_XT of the seed, numel elements
+ * each, in NHWC order. */
+void zs_draw_xt(float *x, int64_t n, int64_t numel, uint64_t seed, uint64_t first);
+
+#endif

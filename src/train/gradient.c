@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+#include "train/gradient.h"
+
+#include <string.h>
+
+struct zs_gradient {
+    zs_gradient_config c;
+    zs_schedule schedule;
+    zs_exec *exec;
+    int64_t numel; /* of one image */
+    int64_t *t;
+    float *noise;
+    /* inputs of the graph; x0 is NULL when the model has no encoder */
+    float *in_x0, *in_xt, *in_noise, *in_t;
+};
+
+void zs_gradient_free(zs_gradient **g)
+{
+    if (!*g)
+        return;
+    zs_schedule_free(&(*g)->schedule);
+    zs_exec_free(&(*g)->exec);
+    zs_free((*g)->t);
+    zs_free((*g)->noise);
+    zs_free(*g);
+    *g = NULL;
+}
+
+static int64_t largest_divisor(int64_t n, int64_t most)
+{
+    int64_t d = most < n ? most : n;
+    while (d > 1 && n % d != 0)
+        d--;
+    return d;
+}
+
+static int check_batch(zs_gradient_config *c, zs_error *err)
+{
+    if (c->batch < 1 || c->batch > 1 << 20)
+        return zs_fail(err, ZS_E_INVALID, "a batch of %lld images: use 1 to 1048576",
+                       (long long)c->batch);
+    if (c->micro == 0)
+        c->micro = c->batch;
+    if (c->micro < 1 || c->micro > c->batch || c->batch % c->micro != 0)
+        return zs_fail(
+            err, ZS_E_INVALID,
+            "a batch of %lld images cannot be cut into micro-batches of %lld: use --micro-batch "
+            "%lld or another divisor",
+            (long long)c->batch, (long long)c->micro,
+            (long long)largest_divisor(c->batch, c->micro > 0 ? c->micro : 1));
+    return ZS_OK;
+}
+
+static int plan(zs_gradient *g, zs_error *err)
+{
+    const zs_model_config *m = g->c.model;
+    zs_shape xs = zs_shape4(g->c.micro, m->image_size, m->image_size, m->channels);
+    zs_exec_config ec = {.backend = g->c.backend, .flags = g->c.exec_flags};
+    zs_graph *graph = NULL;
+    int status = zs_train_graph_build(&graph, g->c.layout, m, xs, g->c.dropout, err);
+    if (status == ZS_OK)
+        status = zs_exec_new(&g->exec, &graph, &ec, err);
+    if (status < 0)
+        return status;
+    g->in_x0 = zs_exec_input(g->exec, "x0");
+    g->in_xt = zs_exec_input(g->exec, "x_t");
+    g->in_noise = zs_exec_input(g->exec, "noise");
+    g->in_t = zs_exec_input(g->exec, "t");
+    if (!g->in_xt || !g->in_noise || !g->in_t || !zs_exec_output(g->exec, "loss"))
+        return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
+    return ZS_OK;
+}
+
+int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *err)
+{
+    *out = NULL;
+    zs_gradient *g = zs_calloc(1, sizeof *g);
+    if (!g)
+        return zs_fail_nomem(err, sizeof *g, "a training graph");
+    g->c = *c;
+    g->numel = c->model->image_size * c->model->image_size * c->model->channels;
+    int status = check_batch(&g->c, err);
+    if (status == ZS_OK)
+        status = zs_schedule_make(&g->schedule, c->model->diffusion.beta_schedule,
+                                  c->model->diffusion.T, err);
+    if (status == ZS_OK) {
+        g->t = zs_alloc((size_t)c->batch, sizeof *g->t);
+        g->noise = zs_alloc((size_t)(c->batch * g->numel), sizeof(float));
+        if (!g->t || !g->noise)
+            status = zs_fail_nomem(err, (unsigned long long)(c->batch * g->numel) * sizeof(float),
+                                   "noise; use a smaller --batch");
+    }
+    if (status == ZS_OK)
+        status = plan(g, err);
+    if (status < 0)
+        zs_gradient_free(&g);
+    *out = g;
+    return status;
+}
+
+typedef struct draw_job {
+    zs_gradient *g;
+    int64_t first;
+} draw_job;
+
+static void draw_range(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const draw_job *j = ctx;
+    zs_gradient *g = j->g;
+    for (int64_t i = begin; i < end; i++) {
+        zs_rng r = {g->c.seed, ZS_RNG_TIMESTEP, (uint64_t)(j->first + i), 0};
+        g->t[i] = (int64_t)zs_rng_below(&r, (uint64_t)g->schedule.n);
+        r.purpose = ZS_RNG_NOISE;
+        zs_rng_normal(g->noise + i * g->numel, (size_t)g->numel, &r, 0);
+    }
+}
+
+void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const float **noise)
+{
+    draw_job j = {g, first};
+    zs_parallel_for(g->c.batch, 1, draw_range, &j);
+    *t = g->t;
+    *noise = g->noise;
+}
+
+static void fill_inputs(zs_gradient *g, const float *x0, const int64_t *t, const float *noise)
+{
+    size_t n = (size_t)g->numel, size = (size_t)g->c.micro * n;
+    if (g->in_x0)
+        memcpy(g->in_x0, x0, size * sizeof(float));
+    memcpy(g->in_noise, noise, size * sizeof(float));
+    for (int64_t i = 0; i < g->c.micro; i++) {
+        size_t at = (size_t)i * n;
+        g->in_t[i] = (float)t[i];
+        zs_q_sample(g->in_xt + at, x0 + at, noise + at, g->schedule.abar[t[i]], n);
+    }
+}
+
+int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, const int64_t *t,
+                    const float *noise, double *loss, zs_error *err)
+{
+    zs_step step = {.seed = g->c.seed,
+                    .step = (uint64_t)s->step,
+                    .grad_scale = (float)g->c.micro / (float)g->c.batch};
+    *loss = 0.0;
+    for (int64_t at = 0; at < g->c.batch; at += g->c.micro) {
+        fill_inputs(g, x0 + at * g->numel, t + at, noise + at * g->numel);
+        step.sample = at;
+        int status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
+        if (status < 0)
+            return status;
+        *loss += (double)step.grad_scale * (double)zs_exec_output(g->exec, "loss")[0];
+    }
+    return ZS_OK;
+}
+
+size_t zs_gradient_arena_bytes(const zs_gradient *g)
+{
+    return zs_exec_arena_bytes(g->exec);
+}

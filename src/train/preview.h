@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ZS_TRAIN_PREVIEW_H
+#define ZS_TRAIN_PREVIEW_H
+
+#include "data/data.h"
+#include "models/model.h"
+
+enum { ZS_PREVIEW_IMAGES = 8, ZS_PREVIEW_STEPS = 20 };
+
+/* A PNG of what the weights can do, always for the same images and noise (flat buffer, read only).
+ * Autoencoder, one row each: the first images of the source; decoded from their z_sem and inverted
+ * x_T; decoded from their z_sem and random x_T. DDPM: 4 rows of samples. DDIM with
+ * ZS_PREVIEW_STEPS steps throughout. */
+int zs_preview_write(const char *path, const zs_model_config *c, float *weights,
+                     const zs_backend *backend, const zs_source *source, zs_error *err);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ZS_TRAIN_STATE_H
+#define ZS_TRAIN_STATE_H
+
+#include "nn/params.h"
+#include "train/optim.h"
+
+/* Everything that changes while a model is trained, and that a checkpoint therefore holds. */
+typedef struct zs_train_state {
+    const zs_params *layout; /* borrowed */
+    const zs_backend *backend;
+    zs_optim_buffers b; /* in the backend's memory */
+    int64_t step;       /* optimiser steps done */
+    int64_t samples;    /* images seen = position of the loader */
+    double seconds;     /* spent training, over all sessions */
+    double loss_sum;    /* of the steps since the last line of the log */
+    int64_t loss_count;
+} zs_train_state;
+
+/* Allocates zeroed buffers for the layout. ZS_E_NOMEM says how much. */
+int zs_train_state_new(zs_train_state *s, const zs_params *layout, const zs_backend *backend,
+                       zs_error *err);
+
+/* Initial weights from the seed; the moving average starts as a copy of them. */
+void zs_train_state_init(zs_train_state *s, uint64_t seed);
+
+/* Idempotent. */
+void zs_train_state_free(zs_train_state *s);
+
+#endif

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+#include "train/trainer.h"
+#include "data/data.h"
+#include "train/checkpoint.h"
+#include "train/gradient.h"
+#include "train/preview.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct trainer {
+    const zs_train_config *c;
+    const zs_ui *ui;
+    zs_rundir dir;
+    zs_source *source;
+    zs_loader *loader;
+    zs_params *layout;
+    zs_train_state s;
+    zs_gradient *gradient;
+    json_t *config;
+    bool running;       /* the clock counts */
+    int64_t saved_step; /* step of the newest checkpoint; -1: none */
+    int64_t start_step, start_samples;
+    double began, saved_at; /* clock: start of the session, last checkpoint */
+    double before;          /* seconds of earlier sessions */
+    double loss, grad_norm; /* of the last step */
+    double smooth;          /* loss for people; < 0 before the first step */
+    double logged_at;       /* clock and samples of the last line of the log */
+    int64_t logged_samples;
+} trainer;
+
+static double seconds_so_far(const trainer *t)
+{
+    return t->before + (t->running ? zs_clock_now() - t->began : 0.0);
+}
+
+static double images_per_second(const trainer *t)
+{
+    double elapsed = zs_clock_now() - t->began;
+    int64_t done = t->s.samples - t->start_samples;
+    return t->running && elapsed > 0.0 ? (double)done / elapsed : 0.0;
+}
+
+/* ---- set up ---- */
+
+static int open_data(trainer *t, zs_error *err)
+{
+    int status = zs_source_open(&t->source, t->c->data, err);
+    if (status < 0)
+        return status;
+    t->config =
+        zs_train_config_to_json(t->c, zs_source_fingerprint(t->source), zs_source_count(t->source));
+    return t->config ? ZS_OK : zs_fail_nomem(err, 4096, "the configuration");
+}
+
+static int open_loader(trainer *t, zs_error *err)
+{
+    const zs_model_config *m = &t->c->model;
+    const zs_loader_config lc = {.batch = (int)t->c->batch,
+                                 .size = (int)m->image_size,
+                                 .channels = (int)m->channels,
+                                 .fit = strcmp(m->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP,
+                                 .flip = t->c->flip,
+                                 .seed = t->c->seed,
+                                 .start = t->s.samples,
+                                 .threads = t->c->loader_threads,
+                                 .prefetch = 2};
+    return zs_loader_open(&t->loader, t->source, &lc, err);
+}
+
+static int resume_or_init(trainer *t, zs_error *err)
+{
+    int status = zs_checkpoint_resume(&t->s, &t->dir, t->config, t->ui, err);
+    if (status < 0)
+        return status;
+    t->saved_step = status == 1 ? t->s.step : -1;
+    if (status == 1)
+        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: resuming at step %lld, %lld images seen", t->c->out,
+                  (long long)t->s.step, (long long)t->s.samples);
+    else
+        zs_train_state_init(&t->s, t->c->seed);
+    t->start_step = t->s.step;
+    t->start_samples = t->logged_samples = t->s.samples;
+    t->before = t->s.seconds;
+    status = zs_rundir_log_truncate(&t->dir, t->s.step, err);
+    return status < 0 ? status : zs_rundir_write_config(&t->dir, t->config, err);
+}
+
+static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
+{
+    const zs_gradient_config gc = {.model = &t->c->model,
+                                   .layout = t->layout,
+                                   .batch = t->c->batch,
+                                   .micro = t->c->micro_batch,
+                                   .dropout = t->c->dropout,
+                                   .seed = t->c->seed,
+                                   .backend = backend,
+                                   .exec_flags = t->c->exec_flags};
+    int status = zs_gradient_new(&t->gradient, &gc, err);
+    if (status == ZS_OK)
+        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %.2f million parameters, %.0f MiB for activations",
+                  t->c->out, 1e-6 * (double)t->s.b.n,
+                  (double)zs_gradient_arena_bytes(t->gradient) / 1048576.0);
+    return status;
+}
+
+static int open_trainer(trainer *t, zs_error *err)
+{
+    const zs_backend *backend = zs_backend_find(t->c->backend);
+    int status = zs_train_config_validate(t->c, err);
+    if (status == ZS_OK && !backend)
+        status = zs_fail(err, ZS_E_INVALID, "there is no backend called '%s'", t->c->backend);
+    if (status == ZS_OK)
+        status = open_data(t, err);
+    if (status == ZS_OK)
+        status = zs_rundir_open(&t->dir, t->c->out, err);
+    if (status == ZS_OK)
+        status = zs_model_layout(&t->layout, &t->c->model, err);
+    if (status == ZS_OK)
+        status = zs_train_state_new(&t->s, t->layout, backend, err);
+    if (status == ZS_OK)
+        status = plan_gradient(t, backend, err);
+    if (status == ZS_OK)
+        status = resume_or_init(t, err);
+    return status < 0 ? status : open_loader(t, err);
+}
+
+static void close_trainer(trainer *t)
+{
+    zs_loader_close(&t->loader);
+    zs_gradient_free(&t->gradient);
+    zs_train_state_free(&t->s);
+    zs_params_free(&t->layout);
+    zs_source_close(&t->source);
+    zs_rundir_close(&t->dir);
+    json_decref(t->config);
+}
+
+/* ---- what is written on the way ---- */
+
+static int write_bundle(trainer *t, zs_error *err)
+{
+    char *path = zs_rundir_file(&t->dir, "model.safetensors");
+    json_t *extra =
+        json_pack("{s:O, s:I, s:I, s:f}", "config", t->config, "step", (json_int_t)t->s.step,
+                  "samples", (json_int_t)t->s.samples, "seconds", t->s.seconds);
+    const zs_bundle b = {
+        .config = &t->c->model, .params = t->layout, .weights = t->s.b.ema, .extra = extra};
+    int status = path && extra ? zs_bundle_write(path, &b, ZS_F32, err)
+                               : zs_fail_nomem(err, 4096, "the model file");
+    json_decref(extra);
+    zs_free(path);
+    return status;
+}
+
+static int save(trainer *t, zs_error *err)
+{
+    t->saved_at = zs_clock_now();
+    if (t->saved_step == t->s.step)
+        return ZS_OK;
+    if (!isfinite(zs_grad_norm(t->s.b.param, t->s.b.n)))
+        return zs_fail(err, ZS_E_NUMERIC,
+                       "%s: the weights are no longer finite at step %lld, which is not saved; try "
+                       "a lower --lr in another --out",
+                       t->c->out, (long long)t->s.step);
+    char *path = zs_rundir_step_file(&t->dir, "checkpoints", t->s.step, ".safetensors");
+    if (!path)
+        return zs_fail_nomem(err, 256, "a file name");
+    t->s.seconds = seconds_so_far(t);
+    int status = zs_checkpoint_write(path, &t->s, t->config, err);
+    zs_free(path);
+    if (status < 0)
+        return status;
+    t->saved_step = t->s.step;
+    status = zs_rundir_prune(&t->dir, t->c->keep, err);
+    return status < 0 ? status : write_bundle(t, err);
+}
+
+static int write_log(trainer *t, zs_error *err)
+{
+    double now = zs_clock_now(), elapsed = now - t->logged_at;
+    double rate = elapsed > 0.0 ? (double)(t->s.samples - t->logged_samples) / elapsed : 0.0;
+    json_t *line =
+        json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "step", (json_int_t)t->s.step, "samples",
+                  (json_int_t)t->s.samples, "loss", t->s.loss_sum / (double)t->s.loss_count,
+                  "grad_norm", t->grad_norm, "lr", zs_optim_lr(&t->c->optim, t->s.step),
+                  "img_per_s", rate, "time", seconds_so_far(t));
+    int status = line ? zs_rundir_log_append(&t->dir, line, err)
+                      : zs_fail_nomem(err, 256, "a line of the log");
+    json_decref(line);
+    t->s.loss_sum = 0.0;
+    t->s.loss_count = 0;
+    t->logged_at = now;
+    t->logged_samples = t->s.samples;
+    return status;
+}
+
+/* A picture that cannot be made is no reason to stop training. */
+static void write_preview(const trainer *t)
+{
+    zs_error why = {0};
+    char *path = zs_rundir_step_file(&t->dir, "samples", t->s.step, ".png");
+    if (!path ||
+        zs_preview_write(path, &t->c->model, t->s.b.ema, t->s.backend, t->source, &why) < 0)
+        zs_ui_log(t->ui, ZS_LOG_WARN, "no preview of step %lld: %s", (long long)t->s.step,
+                  why.message);
+    zs_free(path);
+}
+
+/* ---- the loop ---- */
+
+static int numeric_failure(const trainer *t, const zs_batch *batch, zs_error *err)
+{
+    enum { NAMED = 3 };
+    zs_strbuf names = {0};
+    char name[160], saved[64] = "no checkpoint was written yet";
+    for (int64_t i = 0; i < t->c->batch && i < NAMED; i++)
+        zs_strbuf_addf(&names, "%s%.100s", i ? ", " : "",
+                       zs_source_name(t->source, batch->index[i], name, sizeof name));
+    if (t->c->batch > NAMED)
+        zs_strbuf_addf(&names, " and %lld more", (long long)(t->c->batch - NAMED));
+    if (t->saved_step >= 0)
+        snprintf(saved, sizeof saved, "the last good checkpoint is that of step %lld",
+                 (long long)t->saved_step);
+    int status = zs_fail(err, ZS_E_NUMERIC,
+                         "%s: training stopped at step %lld: loss %g, gradient norm %g, images %s; "
+                         "%s; try a lower --lr in another --out",
+                         t->c->out, (long long)(t->s.step + 1), t->loss, t->grad_norm,
+                         names.s ? names.s : "?", saved);
+    zs_strbuf_free(&names);
+    return status;
+}
+
+static int train_step(trainer *t, zs_error *err)
+{
+    zs_batch batch;
+    const int64_t *timesteps;
+    const float *noise;
+    int status = zs_loader_next(t->loader, &batch, err);
+    if (status < 0)
+        return status;
+    zs_gradient_draw(t->gradient, batch.first, &timesteps, &noise);
+    status = zs_gradient_run(t->gradient, &t->s, batch.x, timesteps, noise, &t->loss, err);
+    if (status < 0)
+        return status;
+    t->grad_norm = zs_grad_norm(t->s.b.grad, t->s.b.n);
+    if (!isfinite(t->loss) || !isfinite(t->grad_norm))
+        return numeric_failure(t, &batch, err);
+    t->s.step++;
+    t->s.samples += t->c->batch;
+    zs_optim_step(&t->c->optim, &t->s.b, t->s.step, t->grad_norm);
+    t->s.loss_sum += t->loss;
+    t->s.loss_count++;
+    t->smooth = t->smooth < 0.0 ? t->loss : 0.98 * t->smooth + 0.02 * t->loss;
+    return ZS_OK;
+}
+
+static bool checkpoint_due(const trainer *t)
+{
+    const zs_train_config *c = t->c;
+    if (c->checkpoint_steps > 0 && t->s.step % c->checkpoint_steps == 0)
+        return true;
+    return c->checkpoint_minutes > 0.0 &&
+           zs_clock_now() - t->saved_at >= 60.0 * c->checkpoint_minutes;
+}
+
+static bool preview_due(const trainer *t)
+{
+    int64_t every = t->c->preview_images, before = t->s.samples - t->c->batch;
+    return every > 0 && (t->s.samples / every != before / every || t->s.samples >= t->c->images);
+}
+
+static int after_step(trainer *t, zs_error *err)
+{
+    int status = ZS_OK;
+    if (t->c->log_steps > 0 && t->s.step % t->c->log_steps == 0)
+        status = write_log(t, err);
+    if (status == ZS_OK && checkpoint_due(t))
+        status = save(t, err);
+    if (status == ZS_OK && preview_due(t))
+        write_preview(t);
+    return status;
+}
+
+static int report_progress(const trainer *t, zs_error *err)
+{
+    char note[64];
+    snprintf(note, sizeof note, "loss %.4f, %.1f images/s", t->smooth, images_per_second(t));
+    const zs_progress p = {.stage = "train",
+                           .done = (double)t->s.samples,
+                           .total = (double)t->c->images,
+                           .unit = "images",
+                           .note = note};
+    if (!t->ui || !t->ui->progress || t->ui->progress(t->ui->ctx, &p) == 0)
+        return ZS_OK;
+    return zs_fail(
+        err, ZS_E_CANCELLED,
+        "%s: stopped on request at step %lld, which is saved; run the same command again "
+        "to resume",
+        t->c->out, (long long)t->s.step);
+}
+
+/* The state is that of a whole step whatever ended the loop, except when numbers went wrong: so it
+ * is saved, and work is not lost to an unreadable image. */
+static int finish(trainer *t, int status, zs_error *err)
+{
+    zs_error why = {0};
+    int saved = status == ZS_E_NUMERIC ? ZS_OK : save(t, &why);
+    if (saved == ZS_OK || (status < 0 && status != ZS_E_CANCELLED))
+        return status;
+    if (err) /* also over the message of a cancelled run, which promises that it was saved */
+        *err = why;
+    return saved;
+}
+
+static int train(trainer *t, zs_error *err)
+{
+    int status = ZS_OK;
+    t->running = true;
+    t->began = t->saved_at = t->logged_at = zs_clock_now();
+    if (t->s.samples >= t->c->images)
+        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: all %lld images have been seen; raise --images to go on",
+                  t->c->out, (long long)t->c->images);
+    while (status == ZS_OK && t->s.samples < t->c->images) {
+        status = train_step(t, err);
+        if (status == ZS_OK)
+            status = after_step(t, err);
+        if (status == ZS_OK)
+            status = report_progress(t, err);
+    }
+    return finish(t, status, err);
+}
+
+int zs_train_run(const zs_train_config *c, const zs_ui *ui, zs_train_report *report, zs_error *err)
+{
+    trainer t = {.c = c, .ui = ui, .smooth = -1.0, .saved_step = -1};
+    int status = open_trainer(&t, err);
+    if (status == ZS_OK)
+        status = train(&t, err);
+    if (report)
+        *report = (zs_train_report){.start_step = t.start_step,
+                                    .step = t.s.step,
+                                    .samples = t.s.samples,
+                                    .loss = t.loss,
+                                    .seconds = seconds_so_far(&t),
+                                    .per_second = images_per_second(&t)};
+    close_trainer(&t);
+    return status;
+}

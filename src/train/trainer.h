@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ZS_TRAIN_TRAINER_H
+#define ZS_TRAIN_TRAINER_H
+
+#include "models/model.h"
+#include "train/optim.h"
+
+/* How to train. Everything above `images` decides what the run computes and is kept fixed when it
+ * is resumed; the rest may change from session to session. */
+typedef struct zs_train_config {
+    zs_model_config model; /* a ZS_MODEL_DIFFAE is trained as an autoencoder; no prior */
+    zs_optim_config optim;
+    int64_t batch;  /* images per optimiser step, 1..2^20 */
+    double dropout; /* 0 <= p < 1 */
+    double flip;    /* probability of mirroring an image, 0..1 */
+    uint64_t seed;
+
+    int64_t images;            /* train until at least so many images were seen, >= 1 */
+    const char *data;          /* zs_source_open; the content may not change, its place may */
+    const char *out;           /* folder of the run */
+    int64_t micro_batch;       /* divides batch; 0: batch. Changes the last bits of sums */
+    int64_t log_steps;         /* a line of log.jsonl every so many steps; 0: none */
+    int64_t checkpoint_steps;  /* a checkpoint every so many steps; 0: by time alone */
+    double checkpoint_minutes; /* and when the last is older; 0: never */
+    int64_t keep;              /* checkpoints kept, >= 1 */
+    int64_t preview_images;    /* a sample grid every so many images; 0: none */
+    int loader_threads;        /* >= 1 */
+    const char *backend;       /* zs_backend_find; NULL: the default */
+    unsigned exec_flags;       /* zs_exec_flag */
+    const json_t *note;        /* object kept in config.json under "note" (borrowed), or NULL */
+} zs_train_config;
+
+/* Defaults for everything but model, data, out and images. */
+zs_train_config zs_train_defaults(void);
+
+typedef struct zs_train_report {
+    int64_t start_step; /* what the session started from; 0 for a new run */
+    int64_t step, samples;
+    double loss;       /* of the last step */
+    double seconds;    /* of all sessions */
+    double per_second; /* images, this session */
+} zs_train_report;
+
+/* Trains, from the newest whole checkpoint of c->out where there is one: bit for bit as if the run
+ * had never been interrupted, with any number of threads. Writes checkpoints, log, previews and
+ * the bundle model.safetensors (zs_rundir). *report (may be NULL) is filled in also on failure.
+ *
+ * ZS_E_INVALID   an option, another configuration than the run's, or a folder in use
+ * ZS_E_CANCELLED ui's progress callback asked to stop: the step was finished and saved
+ * ZS_E_NUMERIC   NaN or Inf in loss or gradient: step, images and the last checkpoint are named
+ * ZS_E_IO, ZS_E_FORMAT, ZS_E_NOMEM */
+int zs_train_run(const zs_train_config *c, const zs_ui *ui, zs_train_report *report, zs_error *err);
+
+/* The run's configuration as config.json and checkpoints hold it (new reference, NULL when out of
+ * memory): "model" and "train" must agree to resume; "run" is for people. */
+json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerprint,
+                                int64_t data_images);
+
+/* ZS_E_INVALID names the field and its range. */
+int zs_train_config_validate(const zs_train_config *c, zs_error *err);
+
+#endif
