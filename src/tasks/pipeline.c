@@ -3,6 +3,15 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
+
+/* A run's folder stands for the bundle in it. */
+static char *bundle_in_folder(const char *spec)
+{
+    struct stat st;
+    return stat(spec, &st) == 0 && S_ISDIR(st.st_mode) ? zs_str_format("%s/model.safetensors", spec)
+                                                       : zs_str_dup(spec);
+}
 
 static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_error *err)
 {
@@ -25,17 +34,22 @@ int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box ne
 {
     size_t n = zs_opt_list_count(env, "set");
     const char **set = zs_calloc(n + 1, sizeof *set);
+    char *path = bundle_in_folder(spec);
     *m = NULL;
-    if (!set)
+    if (!set || !path) {
+        zs_free(set);
+        zs_free(path);
         return zs_fail_nomem(env->err, n * sizeof *set, "the options");
+    }
     for (size_t i = 0; i < n; i++)
         set[i] = zs_opt_list(env, "set", i);
     zs_model_options o = {.backend = zs_opt_text(env, "device"),
                           .batch = has_option(env, "batch") ? zs_opt_int(env, "batch") : 0,
                           .raw = raw || zs_opt_flag(env, "raw"),
                           .set = set};
-    int status = zs_model_open(m, spec, &o, env->err);
+    int status = zs_model_open(m, path, &o, env->err);
     zs_free(set);
+    zs_free(path);
     if (status == ZS_OK)
         status = wrong_model(*m, spec, needs, env->err);
     if (status < 0)
@@ -69,49 +83,12 @@ int zs_pipeline_images(zs_images **im, zs_image_shape *shape, zs_task_env *env, 
     return status;
 }
 
-/* What the network callback needs beside x and t. */
-typedef struct net {
-    zs_model *m;
-    zs_shape xs;
-    const float *z;
-    int64_t *t; /* [n] */
-} net;
-
-static int predict(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
-{
-    net *c = ctx;
-    for (int64_t i = 0; i < c->xs.d[0]; i++)
-        c->t[i] = t;
-    return zs_model_eps(c->m, out, x, c->xs, c->t, c->z, err);
-}
-
 static int run(const zs_pipeline *p, const zs_sampler *k, float *x, zs_shape xs, const float *z,
                zs_error *err)
 {
-    const zs_diffusion_config *d = &zs_model_configuration(p->m)->diffusion;
-    zs_schedule full = {0}, spaced = {0};
-    net ctx = {p->m, xs, z, zs_alloc((size_t)xs.d[0], sizeof(int64_t))};
-    int status = ctx.t ? ZS_OK : zs_fail_nomem(err, (unsigned long long)xs.d[0] * 8, "timesteps");
-    if (status == ZS_OK)
-        status = zs_schedule_make(&full, d->beta_schedule, d->T, err);
-    if (status == ZS_OK)
-        status = zs_schedule_respace_ddim(&spaced, &full, p->steps, err);
-    if (status == ZS_OK) {
-        zs_sampling s = {.schedule = &spaced,
-                         .n = xs.d[0],
-                         .numel = zs_shape_numel(&xs) / xs.d[0],
-                         .net = predict,
-                         .net_ctx = &ctx,
-                         .pred = ZS_PRED_EPS,
-                         .clip = true,
-                         .ui = p->ui,
-                         .stage = p->stage};
-        status = zs_sample(k, &s, x, err);
-    }
-    zs_schedule_free(&spaced);
-    zs_schedule_free(&full);
-    zs_free(ctx.t);
-    return status;
+    zs_generation g = {
+        .model = p->m, .sampler = k, .steps = p->steps, .z = z, .ui = p->ui, .stage = p->stage};
+    return zs_generate(&g, x, xs, err);
 }
 
 int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err)
@@ -132,10 +109,7 @@ int zs_pipeline_analyse(const zs_pipeline *p, float *x, float *z, zs_shape xs, z
 
 void zs_pipeline_noise(float *x, zs_shape xs, uint64_t seed, uint64_t first)
 {
-    zs_sampling s = {.n = xs.d[0],
-                     .numel = zs_shape_numel(&xs) / xs.d[0],
-                     .noise = {.seed = seed, .first = first}};
-    zs_noise_xt(x, &s);
+    zs_draw_xt(x, xs.d[0], zs_shape_numel(&xs) / xs.d[0], seed, first);
 }
 
 void zs_pipeline_lerp(float *z, const float *za, const float *zb, size_t n, double a)

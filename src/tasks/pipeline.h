@@ -3,10 +3,10 @@
 #ifndef ZS_TASKS_PIPELINE_H
 #define ZS_TASKS_PIPELINE_H
 
-#include "diffusion/diffusion.h"
 #include "models/models.h"
 #include "tasks/images.h"
 #include "tasks/task.h"
+#include "train/generate.h"
 
 /* Rows that every task with a MODEL has in its option table. */
 #define ZS_MODEL_OPTIONS                                                \

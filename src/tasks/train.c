@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* zsem train: options -> zs_train_config -> a run that the same command resumes. */
+#include "train/train.h"
+#include "tasks/pipeline.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* A key of --set that belongs to the optimiser or the data rather than to the architecture. */
+typedef struct train_key {
+    const char *name;
+    double min, max;
+    size_t offset; /* of a double in zs_train_config */
+} train_key;
+
+static const train_key keys[] = {
+    {"lr", 1e-12, 1e3, offsetof(zs_train_config, optim.lr)},
+    {"weight_decay", 0, 1e3, offsetof(zs_train_config, optim.weight_decay)},
+    {"clip", 0, 1e9, offsetof(zs_train_config, optim.clip)},
+    {"ema", 0, 0.9999999, offsetof(zs_train_config, optim.ema)},
+    {"flip", 0, 1, offsetof(zs_train_config, flip)},
+    {NULL, 0, 0, 0}};
+
+/* 1 when the key is not a training key. */
+static int set_train_key(zs_train_config *c, const char *key_value, zs_error *err)
+{
+    const char *eq = strchr(key_value, '=');
+    double v = 0.0;
+    for (const train_key *k = keys; eq && k->name; k++) {
+        if (strlen(k->name) != (size_t)(eq - key_value) ||
+            memcmp(k->name, key_value, (size_t)(eq - key_value)) != 0)
+            continue;
+        if (!zs_str_to_f64(eq + 1, &v) || v < k->min || v > k->max)
+            return zs_fail(err, ZS_E_INVALID, "--set %s: must be a number from %g to %g", key_value,
+                           k->min, k->max);
+        memcpy((char *)c + k->offset, &v, sizeof v);
+        return ZS_OK;
+    }
+    return 1;
+}
+
+static int unknown_key(const char *key_value, zs_error *err)
+{
+    zs_strbuf names = {0};
+    for (const train_key *k = keys; k->name; k++)
+        zs_strbuf_addf(&names, " %s", k->name);
+    for (size_t i = 0; zs_model_config_keys[i][0]; i++)
+        zs_strbuf_addf(&names, " %s", zs_model_config_keys[i][0]);
+    int status = zs_fail(err, ZS_E_INVALID, "--set %s: there is no such key; the keys are%s",
+                         key_value, names.s ? names.s : "");
+    zs_strbuf_free(&names);
+    return status;
+}
+
+static int apply_sets(zs_train_config *c, zs_task_env *env)
+{
+    size_t n = zs_opt_list_count(env, "set");
+    for (size_t i = 0; i < n; i++) {
+        const char *s = zs_opt_list(env, "set", i);
+        int r = set_train_key(c, s, env->err);
+        if (r == 1)
+            r = zs_model_config_set(&c->model, s, env->err);
+        if (r == 1)
+            r = unknown_key(s, env->err);
+        if (r < 0)
+            return r;
+    }
+    c->dropout = c->model.unet.dropout;
+    return zs_model_config_validate(&c->model, env->err);
+}
+
+/* The preset asked for, or the one made for this data, or ffhq64: small colour images. */
+static int find_preset(zs_preset *p, zs_task_env *env, const char *data)
+{
+    const char *name = zs_opt_text(env, "preset");
+    if (name)
+        return zs_preset_find(p, name, env->err);
+    const char *colon = strchr(data, ':');
+    size_t stem = colon ? (size_t)(colon - data) : strlen(data);
+    for (size_t i = 0; zs_preset_name(i); i++) {
+        int status = zs_preset_find(p, zs_preset_name(i), env->err);
+        if (status < 0)
+            return status;
+        if (stem > 0 && p->data[0] && strncmp(p->data, data, stem) == 0 &&
+            (p->data[stem] == ':' || p->data[stem] == '\0'))
+            return ZS_OK;
+    }
+    zs_ui_log(env->ui, ZS_LOG_INFO, "no --preset given: taking ffhq64 (64x64 colour images)");
+    return zs_preset_find(p, "ffhq64", env->err);
+}
+
+static void fill_from_preset(zs_train_config *c, const zs_preset *p, bool ddpm)
+{
+    const zs_preset_train *t = ddpm ? &p->train_ddpm : &p->train_autoencoder;
+    c->model = ddpm ? p->ddpm : p->autoencoder;
+    c->model.prior.layers = 0; /* trained on its own, later */
+    c->optim.lr = t->lr;
+    c->optim.weight_decay = t->weight_decay;
+    c->optim.decoupled = strcmp(t->optimizer, "adamw") == 0;
+    c->optim.clip = t->clip;
+    c->optim.ema = t->ema;
+    c->optim.warmup = t->warmup;
+    c->batch = t->batch;
+    c->flip = t->flip ? 0.5 : 0.0;
+    c->images = t->total_images;
+}
+
+static void fill_from_options(zs_train_config *c, zs_task_env *env)
+{
+    if (zs_opt_given(env, "batch"))
+        c->batch = zs_opt_int(env, "batch");
+    if (zs_opt_given(env, "warmup"))
+        c->optim.warmup = zs_opt_int(env, "warmup");
+    if (zs_opt_given(env, "images"))
+        c->images = zs_opt_int(env, "images");
+    if (zs_opt_given(env, "steps"))
+        c->images = zs_opt_int(env, "steps") * c->batch;
+    c->micro_batch = zs_opt_int(env, "micro-batch");
+    c->seed = (uint64_t)zs_opt_int(env, "seed");
+    c->log_steps = zs_opt_int(env, "log-every");
+    c->checkpoint_steps = zs_opt_int(env, "checkpoint-every");
+    c->checkpoint_minutes = zs_opt_real(env, "checkpoint-minutes");
+    c->keep = zs_opt_int(env, "keep");
+    c->preview_images = zs_opt_int(env, "sample-every");
+    c->loader_threads = (int)zs_opt_int(env, "loader-threads");
+    c->backend = zs_opt_text(env, "device");
+    c->exec_flags = zs_opt_flag(env, "recompute") ? ZS_EXEC_RECOMPUTE : 0;
+}
+
+static int make_config(zs_train_config *c, zs_task_env *env)
+{
+    zs_preset preset;
+    const char *kind = zs_arg(env, 0);
+    bool ddpm = strcmp(kind, "ddpm") == 0;
+    if (!ddpm && strcmp(kind, "autoencoder") != 0)
+        return zs_fail(env->err, ZS_E_INVALID, "train: '%s' is not one of autoencoder, ddpm", kind);
+    *c = zs_train_defaults();
+    c->data = zs_opt_text(env, "data");
+    c->out = zs_opt_text(env, "out");
+    if (!c->data || !c->out)
+        return zs_fail(env->err, ZS_E_INVALID,
+                       "train: --%s is missing; usage: zsem train %s --data SRC --out RUN",
+                       c->data ? "out" : "data", kind);
+    int status = find_preset(&preset, env, c->data);
+    if (status < 0)
+        return status;
+    fill_from_preset(c, &preset, ddpm);
+    fill_from_options(c, env);
+    return apply_sets(c, env);
+}
+
+static void report(zs_task_env *env, const zs_train_config *c, const zs_train_report *r)
+{
+    zs_result_set(env, "out", json_string(c->out));
+    zs_result_set(env, "step", json_integer(r->step));
+    zs_result_set(env, "images", json_integer(r->samples));
+    zs_result_set(env, "loss", json_real(r->loss));
+    zs_result_set(env, "images_per_second", json_real(r->per_second));
+    zs_strbuf_addf(env->text,
+                   "%s: %lld steps, %lld images, loss %.4f\n%s/model.safetensors: the model\n",
+                   c->out, (long long)r->step, (long long)r->samples, r->loss, c->out);
+}
+
+static int run(zs_task_env *env)
+{
+    zs_train_config c;
+    zs_train_report r = {0};
+    int status = make_config(&c, env);
+    if (status == ZS_OK)
+        status = zs_train_run(&c, env->ui, &r, env->err);
+    if (status == ZS_OK)
+        report(env, &c, &r);
+    return status;
+}
+
+static const zs_option options[] = {
+    {"data", ZS_OPTION_TEXT, "SRC", NULL, 0, 0,
+     "folder of images, fashion-mnist, or idx:IMAGES[,LABELS]"},
+    {"out", ZS_OPTION_TEXT, "RUN", NULL, 0, 0,
+     "folder of the run: checkpoints, log, samples, model"},
+    {"preset", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
+     "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256"},
+    {"set", ZS_OPTION_LIST, "KEY=VALUE", NULL, 0, 0,
+     "change one setting: lr, ema, clip, z_dim, model_channels, channel_mult=1,2,4, ..."},
+    {"batch", ZS_OPTION_INT, "N", NULL, 1, 1048576, "images per step (the preset's)"},
+    {"micro-batch", ZS_OPTION_INT, "N", "0", 0, 1048576,
+     "images at once; divides the batch; saves memory"},
+    {"images", ZS_OPTION_INT, "N", NULL, 1, 2e12, "stop after so many images (the preset's)"},
+    {"steps", ZS_OPTION_INT, "N", NULL, 1, 1e9, "stop after so many steps instead"},
+    {"warmup", ZS_OPTION_INT, "N", NULL, 0, 1e9, "steps of rising learning rate (the preset's)"},
+    {"recompute", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "compute activations again instead of keeping them"},
+    {"checkpoint-every", ZS_OPTION_INT, "N", "0", 0, 1e9,
+     "checkpoint every N steps; 0: by time alone"},
+    {"checkpoint-minutes", ZS_OPTION_REAL, "M", "10", 0, 1e6, "checkpoint when the last is older"},
+    {"keep", ZS_OPTION_INT, "K", "3", 1, 1e6, "checkpoints kept"},
+    {"log-every", ZS_OPTION_INT, "N", "50", 0, 1e9, "line of log.jsonl every N steps"},
+    {"sample-every", ZS_OPTION_INT, "N", "100000", 0, 1e12, "sample grid every N images; 0: none"},
+    {"loader-threads", ZS_OPTION_INT, "N", "1", 1, 256, "threads that decode images"},
+    ZS_OPTIONS_END};
+
+static const char *const examples[] = {
+    "zsem train autoencoder --data photos/ --out runs/mine --preset ffhq64",
+    "zsem train autoencoder --data fashion-mnist --out runs/fashion --set z_dim=64",
+    "zsem train ddpm --data fashion-mnist --out runs/baseline --images 500000", NULL};
+
+const zs_task zs_task_train = {
+    {"train", "autoencoder|ddpm --data SRC --out RUN [--preset P] [--set KEY=VALUE]... [options]",
+     "train on your own images; run the same command again to resume",
+     "Ctrl-C saves first. A run continues bit for bit where it was stopped or killed. RUN holds\n"
+     "config.json, log.jsonl, checkpoints/, samples/ and model.safetensors.",
+     1, 1, options, examples},
+    run};
