@@ -5,7 +5,7 @@
  *
  *     zs_error err = {0};
  *     zs_model *m = NULL;
- *     if (zs_model_open(&m, "last.ckpt", NULL, &err) < 0)
+ *     if (zs_load(&m, "last.ckpt", &err) < 0)
  *         fprintf(stderr, "%s\n", err.message);
  */
 #ifndef ZSEM_ERROR_H
