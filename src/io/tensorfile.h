@@ -18,13 +18,15 @@
 enum { ZS_MAX_DIMS = 8 };
 
 /* One array. In torch files `name` joins the dictionary keys and list indices that lead to it
- * with dots ("state_dict.model.out.2.weight", "optimizer_states.0.state.0.exp_avg"); in npy
- * files it is "array". Shapes are those of the file: PyTorch's order, nd 0 for a scalar. */
+ * with dots ("state_dict.model.out.2.weight", "optimizer_states.0.state.0.exp_avg"), and is
+ * "tensor" for a lone tensor; in npy files it is "array". Shapes are those of the file: PyTorch's
+ * order, nd 0 for a scalar. */
 typedef struct zs_tensorinfo {
     const char *name;
     zs_dtype dtype;
     int nd;
-    int64_t shape[ZS_MAX_DIMS]; /* each >= 0; the product fits the bytes the file really has */
+    int64_t shape[ZS_MAX_DIMS]; /* each >= 0; the product fits the bytes the file really has,
+                                   or 16 MiB where a view repeats its elements */
     int64_t numel;
 } zs_tensorinfo;
 
@@ -59,9 +61,11 @@ int zs_tensorfile_read_i64(zs_tensorfile *f, size_t i, int64_t *dst, size_t n, z
 int zs_tensorfile_read_raw(zs_tensorfile *f, size_t i, void *dst, size_t bytes, zs_error *err);
 
 /* Everything that is not a tensor, as JSON (borrowed; never NULL): for safetensors the
- * __metadata__ object; for torch files the pickled tree with tensors left out, objects of
- * unknown classes replaced by {"__class__": "module.name"} (plus their state where it is plain),
- * non-string keys turned into strings. */
+ * __metadata__ object; for torch files the pickled tree with tensors left out (null in lists),
+ * objects of unknown classes replaced by {"__class__": "module.name"} plus "args", "items" and
+ * their state (its keys, or "state" when it is no dictionary), non-string keys turned into
+ * strings, integers clamped to int64, non-finite floats "NaN", "Infinity", "-Infinity", and a
+ * value that contains itself {"__cycle__": true}. */
 const json_t *zs_tensorfile_meta(const zs_tensorfile *f);
 
 #endif
