@@ -82,6 +82,10 @@ void zs_graph_backward(zs_graph *g, zs_tid loss);
 void zs_graph_dump(const zs_graph *g, FILE *f);
 size_t zs_graph_node_count(const zs_graph *g);
 
+/* Multiply-adds times two of every convolution, linear and attention node, as direct algorithms
+ * count them. */
+double zs_graph_flops(const zs_graph *g);
+
 /* ---- run ---- */
 
 typedef enum zs_exec_flag {

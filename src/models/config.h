@@ -34,12 +34,10 @@ typedef struct zs_model_config {
  * the field, its value and what is allowed. */
 int zs_model_config_validate(const zs_model_config *c, zs_error *err);
 
-/* Sets one field from "key=value" (keys: zs_model_config_keys): image_size, channels, fit,
- * model_channels, channel_mult=1,2,4, enc_channel_mult=..., attention=16,8 (resolutions),
- * num_res_blocks, enc_num_res_blocks, heads, embed_channels, z_dim, dropout, T, beta_schedule,
- * latent_beta_schedule, latent_layers, latent_hidden. Returns 1 when the key is not one of
- * these (it may be somebody else's), 0 when set, or ZS_E_INVALID. Attention and multipliers use
- * the image_size and model_channels given before or after; zs_model_config_validate afterwards. */
+/* Sets one field from "key=value", keys as in zs_model_config_keys. Returns 1 when the key is not
+ * one of these (it may be somebody else's), ZS_OK when set, or ZS_E_INVALID. channel_mult counts in
+ * the model_channels, attention in the image_size in force at that moment; a new model_channels
+ * scales the channels of every level. Call zs_model_config_validate when all are set. */
 int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err);
 
 /* The keys, one sentence each, for --help: NULL-terminated pairs {key, help}. */

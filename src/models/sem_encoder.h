@@ -10,7 +10,7 @@ typedef struct zs_sem_encoder_config {
     int64_t in_channels;       /* 1..64 */
     int levels;                /* 1..ZS_MAX_LEVELS */
     int64_t ch[ZS_MAX_LEVELS]; /* channels of each level */
-    int num_res_blocks;        /* 1..16 */
+    int num_res_blocks;        /* 1..ZS_MAX_RES_BLOCKS */
     uint32_t attn_levels;      /* bit i: attention after the blocks of level i */
     int heads;                 /* 1..64 */
     int64_t z_dim;             /* 1..65536 */

@@ -4,7 +4,7 @@
 
 #include "nn/nn.h"
 
-enum { ZS_MAX_LEVELS = 8 };
+enum { ZS_MAX_LEVELS = 8, ZS_MAX_RES_BLOCKS = 16 };
 
 /* The AdaGN UNet of Diffusion Autoencoders (unet.py) and, with z_dim 0, of its DDPM baseline.
  * Level 0 is the full resolution; each further level halves it. */
@@ -14,11 +14,11 @@ typedef struct zs_unet_config {
     int64_t embed_channels;            /* 1..16384: width of the time embedding */
     int levels;                        /* 1..ZS_MAX_LEVELS */
     int64_t ch[ZS_MAX_LEVELS]; /* channels of each level, 1..16384, multiples of the groups */
-    int num_res_blocks;        /* 1..16 per level on the way down; one more on the way up */
-    uint32_t attn_levels;      /* bit i: attention after the blocks of level i */
-    int heads;                 /* 1..64, dividing the channels where there is attention */
-    int64_t z_dim;             /* 0..65536; 0: no z_sem */
-    double dropout;            /* 0 <= p < 1; training only */
+    int num_res_blocks; /* 1..ZS_MAX_RES_BLOCKS per level on the way down; one more on the way up */
+    uint32_t attn_levels; /* bit i: attention after the blocks of level i */
+    int heads;            /* 1..64, dividing the channels where there is attention */
+    int64_t z_dim;        /* 0..65536; 0: no z_sem */
+    double dropout;       /* 0 <= p < 1; training only */
 } zs_unet_config;
 
 /* x [N,H,W,in], t [N], z [N,z_dim] or ZS_NONE (z_dim 0) -> eps [N,H,W,out]. H and W must be

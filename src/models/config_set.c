@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* Overrides "key=value": one row per key. */
+#include "models/config.h"
+
+#include <string.h>
+
+enum { LIST_MAX = 64 };
+
+/* A comma-separated list of integers; its length, or 0 when it is not one. */
+static size_t parse_list(int64_t out[LIST_MAX], const char *text)
+{
+    char word[32];
+    size_t n = 0;
+    for (const char *s = text; n < LIST_MAX; n++) {
+        size_t k = strcspn(s, ",");
+        if (k >= sizeof word)
+            return 0;
+        memcpy(word, s, k);
+        word[k] = 0;
+        if (!zs_str_to_i64(word, &out[n]))
+            return 0;
+        if (!s[k])
+            return n + 1;
+        s += k + 1;
+    }
+    return 0;
+}
+
+static bool one(int64_t *out, const char *v)
+{
+    return zs_str_to_i64(v, out);
+}
+
+static bool small(int *out, const char *v)
+{
+    int64_t x;
+    if (!one(&x, v) || x < -1000000 || x > 1000000)
+        return false;
+    *out = (int)x;
+    return true;
+}
+
+static bool text(char *out, size_t cap, const char *v)
+{
+    if (strlen(v) >= cap)
+        return false;
+    memcpy(out, v, strlen(v) + 1);
+    return true;
+}
+
+static bool mult(int64_t *ch, int *levels, int64_t model_channels, const char *v)
+{
+    int64_t m[LIST_MAX];
+    size_t n = parse_list(m, v);
+    if (n < 1 || n > ZS_MAX_LEVELS)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (m[i] < 1 || m[i] > 4096)
+            return false;
+        ch[i] = m[i] * model_channels;
+    }
+    *levels = (int)n;
+    return true;
+}
+
+static bool set_image_size(zs_model_config *c, const char *v)
+{
+    return one(&c->image_size, v);
+}
+
+static bool set_channels(zs_model_config *c, const char *v)
+{
+    if (!one(&c->channels, v))
+        return false;
+    c->unet.in_channels = c->unet.out_channels = c->channels;
+    if (c->kind == ZS_MODEL_DIFFAE)
+        c->encoder.in_channels = c->channels;
+    return true;
+}
+
+static bool set_fit(zs_model_config *c, const char *v)
+{
+    return text(c->fit, sizeof c->fit, v);
+}
+
+static bool rescale(int64_t *ch, int levels, int64_t old, int64_t now)
+{
+    for (int i = 0; i < levels; i++) {
+        if (ch[i] % old)
+            return false;
+        ch[i] = ch[i] / old * now;
+    }
+    return true;
+}
+
+static bool set_model_channels(zs_model_config *c, const char *v)
+{
+    int64_t old = c->unet.model_channels, now;
+    if (!one(&now, v) || now < 1 || now > 4096 || old < 1)
+        return false;
+    c->unet.model_channels = now;
+    return rescale(c->unet.ch, c->unet.levels, old, now) &&
+           rescale(c->encoder.ch, c->encoder.levels, old, now);
+}
+
+static bool set_channel_mult(zs_model_config *c, const char *v)
+{
+    return mult(c->unet.ch, &c->unet.levels, c->unet.model_channels, v);
+}
+
+static bool set_enc_channel_mult(zs_model_config *c, const char *v)
+{
+    return mult(c->encoder.ch, &c->encoder.levels, c->unet.model_channels, v);
+}
+
+static bool set_attention(zs_model_config *c, const char *v)
+{
+    int64_t res[LIST_MAX];
+    size_t n = strcmp(v, "none") == 0 ? 0 : parse_list(res, v);
+    if (n == 0 && strcmp(v, "none") != 0)
+        return false;
+    c->unet.attn_levels = zs_attn_levels(c->image_size, c->unet.levels, res, n);
+    c->encoder.attn_levels = zs_attn_levels(c->image_size, c->encoder.levels, res, n);
+    return true;
+}
+
+static bool set_res_blocks(zs_model_config *c, const char *v)
+{
+    return small(&c->unet.num_res_blocks, v);
+}
+
+static bool set_enc_res_blocks(zs_model_config *c, const char *v)
+{
+    return small(&c->encoder.num_res_blocks, v);
+}
+
+static bool set_heads(zs_model_config *c, const char *v)
+{
+    bool ok = small(&c->unet.heads, v);
+    c->encoder.heads = c->unet.heads;
+    return ok;
+}
+
+static bool set_embed_channels(zs_model_config *c, const char *v)
+{
+    return one(&c->unet.embed_channels, v);
+}
+
+static bool set_z_dim(zs_model_config *c, const char *v)
+{
+    if (c->kind == ZS_MODEL_DDPM || !one(&c->unet.z_dim, v))
+        return false;
+    c->encoder.z_dim = c->unet.z_dim;
+    if (c->prior.layers)
+        c->prior.z_dim = c->unet.z_dim;
+    return true;
+}
+
+static bool set_dropout(zs_model_config *c, const char *v)
+{
+    return zs_str_to_f64(v, &c->unet.dropout);
+}
+
+static bool set_T(zs_model_config *c, const char *v)
+{
+    return one(&c->diffusion.T, v);
+}
+
+static bool set_beta_schedule(zs_model_config *c, const char *v)
+{
+    return text(c->diffusion.beta_schedule, sizeof c->diffusion.beta_schedule, v);
+}
+
+static bool set_latent_beta_schedule(zs_model_config *c, const char *v)
+{
+    return text(c->diffusion.latent_beta_schedule, sizeof c->diffusion.latent_beta_schedule, v);
+}
+
+static const struct {
+    const char *key;
+    bool (*set)(zs_model_config *c, const char *value);
+} rows[] = {
+    {"image_size", set_image_size},
+    {"channels", set_channels},
+    {"fit", set_fit},
+    {"model_channels", set_model_channels},
+    {"channel_mult", set_channel_mult},
+    {"enc_channel_mult", set_enc_channel_mult},
+    {"attention", set_attention},
+    {"num_res_blocks", set_res_blocks},
+    {"enc_num_res_blocks", set_enc_res_blocks},
+    {"heads", set_heads},
+    {"embed_channels", set_embed_channels},
+    {"z_dim", set_z_dim},
+    {"dropout", set_dropout},
+    {"T", set_T},
+    {"beta_schedule", set_beta_schedule},
+    {"latent_beta_schedule", set_latent_beta_schedule},
+};
+
+const char *const zs_model_config_keys[][2] = {
+    {"image_size", "height and width of the images, in pixels"},
+    {"channels", "channels of the images: 1 or 3"},
+    {"fit", "how images are brought to that size: crop or pad"},
+    {"model_channels", "base number of channels; the levels scale with it"},
+    {"channel_mult", "channels of each level in model_channels, such as 1,2,4"},
+    {"enc_channel_mult", "the same for the encoder"},
+    {"attention", "resolutions with attention, such as 16,8, or none; after image_size"},
+    {"num_res_blocks", "residual blocks per level"},
+    {"enc_num_res_blocks", "residual blocks per level of the encoder"},
+    {"heads", "attention heads"},
+    {"embed_channels", "width of the time embedding"},
+    {"z_dim", "dimensions of the semantic code"},
+    {"dropout", "dropout inside the residual blocks while training"},
+    {"T", "training timesteps"},
+    {"beta_schedule", "linear, cosine or const<beta>"},
+    {"latent_beta_schedule", "the same for the prior"},
+    {NULL, NULL},
+};
+
+int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err)
+{
+    const char *eq = strchr(key_value, '=');
+    if (!eq)
+        return zs_fail(err, ZS_E_INVALID, "\"%s\" is not key=value", key_value);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t n = strlen(rows[i].key);
+        if (n != (size_t)(eq - key_value) || memcmp(rows[i].key, key_value, n) != 0)
+            continue;
+        if (rows[i].set(c, eq + 1))
+            return ZS_OK;
+        return zs_fail(err, ZS_E_INVALID, "%s: \"%s\" is not a value it can have; it is the %s",
+                       rows[i].key, eq + 1, zs_model_config_keys[i][1]);
+    }
+    return 1;
+}

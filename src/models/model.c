@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/* The life of a model: what it owns. */
+#include "models/model_impl.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+static const char *const box_names[ZS_BOX_COUNT] = {"generator", "encoder", "prior"};
+
+const char *zs_box_name(zs_box b)
+{
+    return box_names[b];
+}
+
+zs_box zs_param_box(const char *name)
+{
+    if (zs_str_starts(name, "encoder."))
+        return ZS_BOX_ENCODER;
+    return zs_str_starts(name, "latent_net.") ? ZS_BOX_PRIOR : ZS_BOX_GENERATOR;
+}
+
+void zs_facts_add(zs_facts *l, const char *key, const char *value, const char *source, ...)
+{
+    void *items = l->f;
+    if (!zs_grow(&items, &l->cap, l->n, sizeof *l->f))
+        return;
+    l->f = items;
+    zs_fact *f = &l->f[l->n++];
+    va_list ap;
+    (void)snprintf(f->key, sizeof f->key, "%s", key);
+    (void)snprintf(f->value, sizeof f->value, "%s", value);
+    va_start(ap, source);
+    (void)vsnprintf(f->source, sizeof f->source, source, ap);
+    va_end(ap);
+}
+
+void zs_facts_addi(zs_facts *l, const char *key, int64_t value, const char *source)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%lld", (long long)value);
+    zs_facts_add(l, key, text, "%s", source);
+}
+
+int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, zs_error *err)
+{
+    static const zs_model_options none;
+    zs_model *m = zs_calloc(1, sizeof *m);
+    *out = NULL;
+    if (!o)
+        o = &none;
+    if (!m)
+        return zs_fail_nomem(err, sizeof *m, "a model");
+    m->backend = zs_backend_find(o->backend);
+    m->exec_flags = o->exec_flags;
+    m->batch = o->batch > 0 ? o->batch : 16;
+    m->label = zs_str_dup(label);
+    int status = ZS_OK;
+    if (!m->backend)
+        status =
+            zs_fail(err, ZS_E_INVALID,
+                    "the device \"%s\" is not part of this build; use cpu or cpu-ref", o->backend);
+    else if (!m->label)
+        status = zs_fail_nomem(err, strlen(label) + 1, "a model");
+    if (status < 0)
+        zs_model_close(&m);
+    *out = m;
+    return status;
+}
+
+int zs_model_alloc(zs_model *m, zs_error *err)
+{
+    int status = zs_model_layout(&m->params, &m->config, err);
+    if (status < 0)
+        return status;
+    size_t n = (size_t)zs_params_numel(m->params);
+    m->own_weights = true;
+    m->weights = m->backend->alloc(n * sizeof *m->weights);
+    return m->weights ? ZS_OK : zs_fail_nomem(err, n * sizeof *m->weights, "the model's weights");
+}
+
+void zs_model_close(zs_model **mp)
+{
+    zs_model *m = *mp;
+    if (!m)
+        return;
+    for (int i = 0; i < ZS_NET_CACHE; i++)
+        zs_exec_free(&m->cache[i].e);
+    if (m->own_weights && m->weights)
+        m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
+    zs_params_free(&m->params);
+    zs_free(m->z_mean);
+    zs_free(m->z_std);
+    zs_free(m->facts.f);
+    zs_free(m->label);
+    json_decref(m->extra);
+    zs_free(m);
+    *mp = NULL;
+}
+
+int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
+                  const zs_model_options *o, zs_error *err)
+{
+    int status = zs_model_new(out, c->name[0] ? c->name : "the model", o, err);
+    if (status < 0)
+        return status;
+    (*out)->config = *c;
+    (*out)->weights = weights;
+    status = zs_model_layout(&(*out)->params, c, err);
+    if (status < 0)
+        zs_model_close(out);
+    return status;
+}
+
+const zs_model_config *zs_model_configuration(const zs_model *m)
+{
+    return &m->config;
+}
+
+const zs_params *zs_model_params(const zs_model *m)
+{
+    return m->params;
+}
+
+float *zs_model_weights(zs_model *m)
+{
+    return m->weights;
+}
+
+bool zs_model_has(const zs_model *m, zs_box b)
+{
+    if (b == ZS_BOX_ENCODER)
+        return m->config.encoder.levels > 0;
+    return b == ZS_BOX_PRIOR ? m->config.prior.layers > 0 : b == ZS_BOX_GENERATOR;
+}
+
+const float *zs_model_z_mean(const zs_model *m)
+{
+    return m->z_mean;
+}
+
+const float *zs_model_z_std(const zs_model *m)
+{
+    return m->z_std;
+}
+
+const zs_fact *zs_model_facts(const zs_model *m, size_t *n)
+{
+    *n = m->facts.n;
+    return m->facts.f;
+}
+
+const json_t *zs_model_extra(const zs_model *m)
+{
+    return m->extra;
+}
+
+int zs_model_save(const zs_model *m, const char *path, zs_dtype dtype, zs_error *err)
+{
+    zs_bundle b = {.config = &m->config,
+                   .params = m->params,
+                   .weights = m->weights,
+                   .z_mean = m->z_mean,
+                   .z_std = m->z_std,
+                   .extra = m->extra};
+    return zs_bundle_write(path, &b, dtype, err);
+}

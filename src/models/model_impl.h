@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to the models layer. */
+#ifndef ZS_MODELS_MODEL_IMPL_H
+#define ZS_MODELS_MODEL_IMPL_H
+
+#include "models/model.h"
+
+/* A growing list of facts. */
+typedef struct zs_facts {
+    zs_fact *f;
+    size_t n, cap;
+} zs_facts;
+
+/* Adds a fact; a full memory drops it silently, since facts are only shown. `source` is a printf
+ * format. */
+void zs_facts_add(zs_facts *l, const char *key, const char *value, const char *source, ...)
+    ZS_PRINTF(4, 5);
+void zs_facts_addi(zs_facts *l, const char *key, int64_t value, const char *source);
+
+/* The networks that a model can run, each cached by the shape of its input. */
+typedef enum zs_net { ZS_NET_UNET, ZS_NET_ENCODER, ZS_NET_PRIOR, ZS_NET_TRAIN } zs_net;
+
+enum { ZS_NET_CACHE = 6 };
+
+typedef struct zs_net_exec {
+    zs_net net;
+    zs_shape s; /* of images, or [n,z_dim] */
+    zs_exec *e; /* NULL: free slot */
+    uint64_t used;
+} zs_net_exec;
+
+struct zs_model {
+    zs_model_config config;
+    zs_params *params;
+    float *weights;   /* flat */
+    bool own_weights; /* weights are ours to free */
+    float *z_mean, *z_std;
+    json_t *extra;
+    zs_facts facts;
+    char *label; /* for messages: the spec it was opened from */
+    const zs_backend *backend;
+    unsigned exec_flags;
+    int64_t batch;
+    zs_net_exec cache[ZS_NET_CACHE];
+    uint64_t clock; /* of the cache's last use */
+};
+
+/* The graph of one network, of inputs of shape s: "x" (and "t", "z") -> "out"; ZS_NET_TRAIN as
+ * zs_train_graph_build. A failed build is reported by zs_exec_new. */
+int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
+                     zs_shape s, double dropout, zs_error *err);
+
+/* An empty model with the options applied; configuration, parameters and weights follow. */
+int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, zs_error *err);
+
+/* Lays out config's parameters and allocates weights. */
+int zs_model_alloc(zs_model *m, zs_error *err);
+
+/* The executor of one network for inputs of shape s; owned by the cache. */
+int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err);
+
+/* An official file: which prefix holds the networks, and what they are. */
+typedef struct zs_official {
+    zs_tensorfile *f; /* borrowed */
+    char prefix[32];  /* of the chosen weights, such as "state_dict.ema_model." */
+    bool averaged;    /* they are a moving average */
+} zs_official;
+
+/* Finds the networks in f; `raw` asks for the trained weights rather than their average. Returns 1
+ * when there are none, ZS_OK, or an error when only the other kind is there. */
+int zs_official_find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err);
+
+/* Configuration from tensor names, shapes and hyper-parameters. */
+int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, zs_error *err);
+
+/* Reads every weight, refusing files with tensors that the configuration does not explain. */
+int zs_official_read(zs_model *m, const zs_official *o, zs_error *err);
+
+/* The "zsem" object of a bundle's metadata (new reference), or NULL with *err untouched when f is
+ * not a bundle, or with an error when it is damaged. */
+json_t *zs_bundle_meta(const zs_tensorfile *f, zs_error *err);
+
+/* Weights and statistics of a bundle; m->config is set. */
+int zs_bundle_read(zs_model *m, zs_tensorfile *f, zs_error *err);
+
+/* "<box>.<name within the box>" into buf. */
+void zs_bundle_name(char *buf, size_t cap, const char *official_name);
+
+/* Statistics of z_sem from `mean` and `std` in f into m; dims are checked against z_dim. */
+int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const char *std,
+                        zs_error *err);
+
+#endif

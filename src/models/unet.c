@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#include "models/unet.h"
+
+typedef struct ctx {
+    zs_nn *nn;
+    const zs_unet_config *c;
+    zs_tid act_t, act_z;
+    /* Skips of each level, pushed on the way down, popped on the way up: one per block and one
+     * from the input or the down-sampling above. */
+    zs_tid skip[ZS_MAX_LEVELS][ZS_MAX_RES_BLOCKS + 2];
+    int n_skips[ZS_MAX_LEVELS];
+} ctx;
+
+static void keep(ctx *x, int level, zs_tid h)
+{
+    x->skip[level][x->n_skips[level]++] = h;
+}
+
+static zs_tid resblock(ctx *x, int index, zs_tid h, zs_tid lateral, int64_t out, zs_resample how)
+{
+    zs_nn_push(x->nn, "%d", index);
+    h = zs_nn_resblock(x->nn, h, lateral, x->act_t, x->act_z, out, how);
+    zs_nn_pop(x->nn);
+    return h;
+}
+
+static zs_tid attention(ctx *x, int index, zs_tid h)
+{
+    zs_nn_push(x->nn, "%d", index);
+    h = zs_nn_attention(x->nn, h, x->c->heads);
+    zs_nn_pop(x->nn);
+    return h;
+}
+
+static zs_tid way_down(ctx *x, zs_tid h)
+{
+    const zs_unet_config *c = x->c;
+    int block = 1;
+    h = zs_nn_conv(x->nn, "input_blocks.0.0", h, c->ch[0], 3, ZS_NONE, ZS_INIT_UNIFORM);
+    keep(x, 0, h);
+    for (int level = 0; level < c->levels; level++) {
+        for (int i = 0; i < c->num_res_blocks; i++) {
+            zs_nn_push(x->nn, "input_blocks.%d", block++);
+            h = resblock(x, 0, h, ZS_NONE, c->ch[level], ZS_RESAMPLE_NONE);
+            if (c->attn_levels >> level & 1)
+                h = attention(x, 1, h);
+            zs_nn_pop(x->nn);
+            keep(x, level, h);
+        }
+        if (level == c->levels - 1)
+            break;
+        zs_nn_push(x->nn, "input_blocks.%d", block++);
+        h = resblock(x, 0, h, ZS_NONE, c->ch[level], ZS_RESAMPLE_DOWN);
+        zs_nn_pop(x->nn);
+        keep(x, level + 1, h);
+    }
+    return h;
+}
+
+static zs_tid middle(ctx *x, zs_tid h)
+{
+    int64_t ch = x->c->ch[x->c->levels - 1];
+    zs_nn_push(x->nn, "middle_block");
+    h = resblock(x, 0, h, ZS_NONE, ch, ZS_RESAMPLE_NONE);
+    h = attention(x, 1, h);
+    h = resblock(x, 2, h, ZS_NONE, ch, ZS_RESAMPLE_NONE);
+    zs_nn_pop(x->nn);
+    return h;
+}
+
+static zs_tid way_up(ctx *x, zs_tid h)
+{
+    const zs_unet_config *c = x->c;
+    int block = 0;
+    for (int level = c->levels - 1; level >= 0; level--) {
+        for (int i = 0; i <= c->num_res_blocks; i++) {
+            int layer = 0;
+            zs_tid lateral = x->skip[level][--x->n_skips[level]];
+            zs_nn_push(x->nn, "output_blocks.%d", block++);
+            h = resblock(x, layer++, h, lateral, c->ch[level], ZS_RESAMPLE_NONE);
+            if (c->attn_levels >> level & 1)
+                h = attention(x, layer++, h);
+            if (level > 0 && i == c->num_res_blocks)
+                h = resblock(x, layer, h, ZS_NONE, c->ch[level], ZS_RESAMPLE_UP);
+            zs_nn_pop(x->nn);
+        }
+    }
+    return h;
+}
+
+/* The autoencoder wraps its time embedding in one more module than the DDPM. */
+static zs_tid time_embed(zs_nn *nn, const zs_unet_config *c, zs_tid t)
+{
+    zs_nn_push(nn, c->z_dim ? "time_embed.time_embed" : "time_embed");
+    zs_tid e = zs_nn_time_embed(nn, t, c->model_channels, c->embed_channels);
+    zs_nn_pop(nn);
+    return e;
+}
+
+zs_tid zs_unet_build(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid t, zs_tid z)
+{
+    ctx k = {.nn = nn, .c = c, .act_z = ZS_NONE};
+    zs_shape s = zs_graph_shape(nn->g, x), sz = zs_graph_shape(nn->g, z);
+    if (c->levels < 1 || c->levels > ZS_MAX_LEVELS || c->num_res_blocks < 1 ||
+        c->num_res_blocks > ZS_MAX_RES_BLOCKS) {
+        zs_graph_fail(nn->g, ZS_E_INVALID,
+                      "the UNet has %d levels of %d blocks, outside 1..%d "
+                      "and 1..%d",
+                      c->levels, c->num_res_blocks, ZS_MAX_LEVELS, ZS_MAX_RES_BLOCKS);
+        return ZS_NONE;
+    }
+    if (s.nd == 4 && s.d[3] != c->in_channels)
+        zs_graph_fail(nn->g, ZS_E_INVALID, "the UNet takes images of %lld channels, not %lld",
+                      (long long)c->in_channels, (long long)s.d[3]);
+    if ((sz.nd ? sz.d[1] : 0) != c->z_dim)
+        zs_graph_fail(nn->g, ZS_E_INVALID, "the UNet takes codes of %lld dimensions, not %lld",
+                      (long long)c->z_dim, (long long)(sz.nd ? sz.d[1] : 0));
+    k.act_t = zs_silu(nn->g, time_embed(nn, c, t));
+    if (c->z_dim)
+        k.act_z = zs_silu(nn->g, z);
+    zs_tid h = way_up(&k, middle(&k, way_down(&k, x)));
+    h = zs_nn_groupnorm(nn, "out.0", h, ZS_NONE, ZS_NONE, ZS_ACT_SILU);
+    return zs_nn_conv(nn, "out.2", h, c->out_channels, 3, ZS_NONE, ZS_INIT_ZERO);
+}

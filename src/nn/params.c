@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include "nn/params.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+struct zs_params {
+    zs_param *p;
+    size_t n, cap;
+    size_t next; /* where the last search ended: builders ask in the order of registration */
+    int64_t numel;
+    bool sealed;
+};
+
+int zs_params_new(zs_params **out, zs_error *err)
+{
+    *out = zs_calloc(1, sizeof **out);
+    return *out ? ZS_OK : zs_fail_nomem(err, sizeof **out, "a parameter layout");
+}
+
+void zs_params_free(zs_params **ps)
+{
+    if (!*ps)
+        return;
+    for (size_t i = 0; i < (*ps)->n; i++)
+        zs_free((void *)(uintptr_t)(*ps)->p[i].name);
+    zs_free((*ps)->p);
+    zs_free(*ps);
+    *ps = NULL;
+}
+
+void zs_params_seal(zs_params *ps)
+{
+    ps->sealed = true;
+}
+
+size_t zs_params_count(const zs_params *ps)
+{
+    return ps->n;
+}
+
+const zs_param *zs_params_at(const zs_params *ps, size_t i)
+{
+    return &ps->p[i];
+}
+
+int64_t zs_params_numel(const zs_params *ps)
+{
+    return ps->numel;
+}
+
+static long find_from(const zs_params *ps, size_t start, const char *name)
+{
+    for (size_t k = 0; k < ps->n; k++) {
+        size_t i = (start + k) % ps->n;
+        if (strcmp(ps->p[i].name, name) == 0)
+            return (long)i;
+    }
+    return -1;
+}
+
+long zs_params_find(const zs_params *ps, const char *name)
+{
+    return find_from(ps, 0, name);
+}
+
+/* "[64,3,3,3]" */
+static const char *shape_text(char buf[96], int nd, const int64_t *shape)
+{
+    size_t n = 0;
+    buf[n++] = '[';
+    for (int i = 0; i < nd && n < 80; i++)
+        n += (size_t)snprintf(buf + n, 96 - n, "%s%" PRId64, i ? "," : "", shape[i]);
+    (void)snprintf(buf + (n < 95 ? n : 94), 2, "]");
+    return buf;
+}
+
+static bool same_shape(int nd, const int64_t *a, int nd2, const int64_t *b)
+{
+    return nd == nd2 && memcmp(a, b, (size_t)nd * sizeof *a) == 0;
+}
+
+static int fill(zs_params *ps, zs_param *p, zs_error *err)
+{
+    int64_t numel = 1;
+    if (p->nd < 1 || p->nd > 4 || p->fan_in < 1)
+        return zs_fail(err, ZS_E_INTERNAL, "parameter %s: bad number of dimensions", p->name);
+    for (int i = 0; i < p->nd; i++) {
+        if (p->shape[i] < 1 || numel > (INT64_MAX >> 4) / p->shape[i])
+            return zs_fail(err, ZS_E_INVALID, "parameter %s: impossible shape", p->name);
+        numel *= p->shape[i];
+    }
+    if (ps->numel > (INT64_MAX >> 4) - numel)
+        return zs_fail(err, ZS_E_INVALID, "the model has too many parameters");
+    p->numel = numel;
+    if (p->alias >= 0) {
+        if ((size_t)p->alias >= ps->n || ps->p[p->alias].numel != numel)
+            return zs_fail(err, ZS_E_INTERNAL, "parameter %s: bad alias", p->name);
+        p->offset = ps->p[p->alias].offset;
+    } else {
+        p->offset = ps->numel;
+    }
+    return ZS_OK;
+}
+
+static long append(zs_params *ps, const zs_param *want, zs_error *err)
+{
+    zs_param p = *want;
+    void *items = ps->p;
+    if (ps->sealed) {
+        (void)zs_fail(err, ZS_E_INTERNAL, "parameter %s is not part of the model", want->name);
+        return -1;
+    }
+    if (fill(ps, &p, err) < 0)
+        return -1;
+    p.name = zs_str_dup(want->name);
+    if (!p.name || !zs_grow(&items, &ps->cap, ps->n, sizeof p)) {
+        zs_free((void *)(uintptr_t)p.name);
+        (void)zs_fail_nomem(err, sizeof p, "a parameter layout");
+        return -1;
+    }
+    ps->p = items;
+    ps->p[ps->n] = p;
+    if (p.alias < 0)
+        ps->numel += p.numel;
+    return (long)ps->n++;
+}
+
+long zs_params_add(zs_params *ps, const zs_param *want, zs_error *err)
+{
+    long i = find_from(ps, ps->next, want->name);
+    if (i < 0)
+        return append(ps, want, err);
+    const zs_param *p = &ps->p[i];
+    if (!same_shape(p->nd, p->shape, want->nd, want->shape) || p->layout != want->layout) {
+        char a[96], b[96];
+        (void)zs_fail(err, ZS_E_INVALID, "parameter %s has shape %s, not %s", p->name,
+                      shape_text(a, p->nd, p->shape), shape_text(b, want->nd, want->shape));
+        return -1;
+    }
+    ps->next = (size_t)i + 1;
+    return i;
+}
+
+/* ---- initial values ---- */
+
+void zs_params_init(const zs_params *ps, float *flat, uint64_t seed)
+{
+    for (size_t i = 0; i < ps->n; i++) {
+        const zs_param *p = &ps->p[i];
+        float *w = flat + p->offset;
+        size_t n = (size_t)p->numel;
+        zs_rng r = {.seed = seed, .purpose = ZS_RNG_INIT, .index = i};
+        float uniform = (float)(1.0 / sqrt((double)p->fan_in));
+        float normal = (float)sqrt(2.0 / (double)p->fan_in);
+        if (p->alias >= 0)
+            continue;
+        if (p->init == ZS_INIT_UNIFORM)
+            zs_rng_uniform(w, n, &r, 0);
+        else if (p->init == ZS_INIT_KAIMING_NORMAL)
+            zs_rng_normal(w, n, &r, 0);
+        for (size_t k = 0; k < n; k++) {
+            switch (p->init) {
+            case ZS_INIT_ZERO: w[k] = 0; break;
+            case ZS_INIT_ONE: w[k] = 1; break;
+            case ZS_INIT_UNIFORM: w[k] = uniform * (2 * w[k] - 1); break;
+            case ZS_INIT_KAIMING_NORMAL: w[k] *= normal; break;
+            }
+        }
+    }
+}
+
+/* ---- files ---- */
+
+/* File index [o][c][s] <-> engine index [s][c][o], s over the kernel's positions. */
+static void conv_from_file(const zs_param *p, float *engine, const float *file)
+{
+    int64_t no = p->shape[0], nc = p->shape[1], ns = p->numel / (no * nc);
+    for (int64_t o = 0; o < no; o++)
+        for (int64_t c = 0; c < nc; c++)
+            for (int64_t s = 0; s < ns; s++)
+                engine[(s * nc + c) * no + o] = file[(o * nc + c) * ns + s];
+}
+
+void zs_params_export(const zs_params *ps, size_t i, const float *flat, float *dst)
+{
+    const zs_param *p = &ps->p[i];
+    const float *w = flat + p->offset;
+    if (p->layout == ZS_LAYOUT_PLAIN) {
+        memcpy(dst, w, (size_t)p->numel * sizeof *dst);
+        return;
+    }
+    int64_t no = p->shape[0], nc = p->shape[1], ns = p->numel / (no * nc);
+    for (int64_t o = 0; o < no; o++)
+        for (int64_t c = 0; c < nc; c++)
+            for (int64_t s = 0; s < ns; s++)
+                dst[(o * nc + c) * ns + s] = w[(s * nc + c) * no + o];
+}
+
+static int check_tensor(const zs_param *p, zs_tensorfile *f, const char *name, long at,
+                        zs_error *err)
+{
+    char a[96], b[96];
+    if (at < 0)
+        return zs_fail(err, ZS_E_FORMAT,
+                       "%s: tensor %s is missing (expected shape %s); the file does not hold the "
+                       "whole model",
+                       zs_tensorfile_path(f), name, shape_text(a, p->nd, p->shape));
+    const zs_tensorinfo *t = zs_tensorfile_info(f, (size_t)at);
+    if (!same_shape(p->nd, p->shape, t->nd, t->shape))
+        return zs_fail(err, ZS_E_FORMAT, "%s: tensor %s has shape %s where the model needs %s",
+                       zs_tensorfile_path(f), name, shape_text(b, t->nd, t->shape),
+                       shape_text(a, p->nd, p->shape));
+    return ZS_OK;
+}
+
+int zs_params_read(const zs_params *ps, size_t i, float *flat, zs_tensorfile *f, const char *name,
+                   zs_error *err)
+{
+    const zs_param *p = &ps->p[i];
+    long at = zs_tensorfile_find(f, name);
+    int status = check_tensor(p, f, name, at, err);
+    if (status < 0)
+        return status;
+    if (p->layout == ZS_LAYOUT_PLAIN)
+        return zs_tensorfile_read_f32(f, (size_t)at, flat + p->offset, (size_t)p->numel, err);
+    float *tmp = zs_alloc((size_t)p->numel, sizeof *tmp);
+    if (!tmp)
+        return zs_fail_nomem(err, (unsigned long long)p->numel * sizeof *tmp, name);
+    status = zs_tensorfile_read_f32(f, (size_t)at, tmp, (size_t)p->numel, err);
+    if (status == ZS_OK)
+        conv_from_file(p, flat + p->offset, tmp);
+    zs_free(tmp);
+    return status;
+}
+
+int zs_params_import(const zs_params *ps, float *flat, zs_tensorfile *f, const char *prefix,
+                     zs_error *err)
+{
+    int status = ZS_OK;
+    for (size_t i = 0; i < ps->n && status == ZS_OK; i++) {
+        zs_strbuf name = {0};
+        zs_strbuf_addf(&name, "%s%s", prefix, ps->p[i].name);
+        status = name.failed ? zs_fail_nomem(err, name.cap, "a tensor name")
+                             : zs_params_read(ps, i, flat, f, name.s, err);
+        zs_strbuf_free(&name);
+    }
+    return status;
+}
