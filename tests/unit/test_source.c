@@ -444,6 +444,36 @@ static void the_packaged_fashion_mnist_is_complete(void **state)
     }
 }
 
+/* share/images/NNNN-class.png is image NNNN of the test set. */
+static void shipped_images_are_those_of_the_test_set(void **state)
+{
+    (void)state;
+    zs_source *shipped = open_ok(ZSEM_SOURCE_DIR "/share/images");
+    assert_int_equal(zs_source_count(shipped), 24);
+    if (access("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz", R_OK) != 0) {
+        zs_source_close(&shipped);
+        print_message("SKIPPED: dataset-fashion-mnist is not installed\n");
+        skip();
+    }
+    zs_source *set = open_ok("fashion-mnist:test");
+    int seen[10] = {0};
+    for (int64_t i = 0; i < 24; i++) {
+        zs_image a, b;
+        long at = strtol(zs_source_name(shipped, i, NULL, 0), NULL, 10);
+        assert_int_equal(zs_source_read(shipped, i, 0, &a, NULL), ZS_OK);
+        assert_int_equal(zs_source_read(set, at, 0, &b, NULL), ZS_OK);
+        assert_true(a.w == 28 && a.h == 28 && a.c == 1);
+        assert_memory_equal(a.px, b.px, 28 * 28);
+        seen[zs_source_label(set, at)]++;
+        zs_image_free(&a);
+        zs_image_free(&b);
+    }
+    for (int k = 0; k < 10; k++)
+        assert_in_range(seen[k], 2, 3);
+    zs_source_close(&shipped);
+    zs_source_close(&set);
+}
+
 /* Opens, reads one image and closes with the n-th allocation failing, for every n. */
 static void sweep(const char *spec)
 {
@@ -506,6 +536,7 @@ int main(void)
         FRESH(labels_must_fit_their_images),
         FRESH(fashion_mnist_is_found_in_the_environment),
         cmocka_unit_test(the_packaged_fashion_mnist_is_complete),
+        cmocka_unit_test(shipped_images_are_those_of_the_test_set),
         FRESH(every_failed_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
