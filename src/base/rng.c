@@ -23,12 +23,22 @@ void zs_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4])
     out[3] = c3;
 }
 
+void zs_rng_counter(const zs_rng *r, uint32_t ctr[4], uint32_t key[2])
+{
+    ctr[0] = 0;
+    ctr[1] = (uint32_t)r->index;
+    ctr[2] = (uint32_t)r->step;
+    ctr[3] = (r->purpose & 0xFFFu) | ((uint32_t)(r->index >> 32) & 0x3FFu) << 12 |
+             ((uint32_t)(r->step >> 32) & 0x3FFu) << 22;
+    key[0] = (uint32_t)r->seed;
+    key[1] = (uint32_t)(r->seed >> 32);
+}
+
 void zs_rng_block(const zs_rng *r, uint32_t block, uint32_t out[4])
 {
-    uint32_t hi = (r->purpose & 0xFFFu) | ((uint32_t)(r->index >> 32) & 0x3FFu) << 12 |
-                  ((uint32_t)(r->step >> 32) & 0x3FFu) << 22;
-    const uint32_t ctr[4] = {block, (uint32_t)r->index, (uint32_t)r->step, hi};
-    const uint32_t key[2] = {(uint32_t)r->seed, (uint32_t)(r->seed >> 32)};
+    uint32_t ctr[4], key[2];
+    zs_rng_counter(r, ctr, key);
+    ctr[0] = block;
     zs_philox(ctr, key, out);
 }
 

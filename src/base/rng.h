@@ -30,6 +30,10 @@ typedef struct zs_rng {
 /* One Philox4x32-10 block. Known answers: tests/unit/test_rng.c. */
 void zs_philox(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]);
 
+/* The counter (its word 0, the block, left 0) and key of stream r, for code that generates many
+ * blocks at once. */
+void zs_rng_counter(const zs_rng *r, uint32_t ctr[4], uint32_t key[2]);
+
 /* The four words of block `block` of stream r; element e lives in block e/4, word e%4. */
 void zs_rng_block(const zs_rng *r, uint32_t block, uint32_t out[4]);
 

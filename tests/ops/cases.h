@@ -15,12 +15,13 @@ typedef struct op_case {
     float mean;       /* of the random values of slot 0; their deviation is 1 */
     bool bench;       /* large: only timed */
     double tolerance; /* 0: the default; see op_tolerance */
+    double slack;     /* allowed on top, for results that cancel to nothing */
 } op_case;
 
 /* The table, made on the first call; *n is its length. */
 const op_case *op_cases(size_t *n);
 
-/* A result v may differ from the reference r by tolerance*(|r| + rms of the tensor's r). */
+/* A result may differ from the reference r by tolerance*(|r| + rms of the tensor's r) + slack. */
 double op_tolerance(const op_case *c);
 
 /* Buffers of one case. Every tensor and the workspace lie between guard values. */

@@ -21,7 +21,7 @@ static bool agrees(const op_case *c, int slot, const float *a, const float *r)
     double rms = sqrt(square / (double)n);
     for (size_t i = 0; i < n; i++) {
         double error = fabs((double)a[i] - (double)r[i]);
-        if (error <= tol * (fabs((double)r[i]) + rms)) /* false for NaN */
+        if (error <= tol * (fabs((double)r[i]) + rms) + c->slack) /* false for NaN */
             continue;
         print_error("%s, output %d, element %zu: %.9g, reference %.9g (rms %.3g)\n", c->name, slot,
                     i, (double)a[i], (double)r[i], rms);

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/cpu/elem.h"
+#include "backend/cpu/vexp.h"
+
+enum { LANES = 16 }; /* partial sums, the same number on every instruction set */
+
+static void silu(float *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = zs_siluf(x[i]);
+}
+
+static void silu_bwd(float *restrict dx, const float *restrict x, const float *restrict dy,
+                     int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dx[i] = dy[i] * zs_dsiluf(x[i]);
+}
+
+static void add(float *restrict y, const float *restrict a, const float *restrict b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] + b[i];
+}
+
+static void accumulate(float *restrict y, const float *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+static void mul(float *restrict y, const float *restrict a, const float *restrict b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = a[i] * b[i];
+}
+
+static void mul1p(float *restrict y, const float *restrict x, const float *restrict s, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * (1.0f + s[i]);
+}
+
+static void scale(float *restrict y, const float *restrict x, float f, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] * f;
+}
+
+static void square_sum(float *restrict y, const float *restrict a, const float *restrict b, float f,
+                       int64_t ch)
+{
+    for (int64_t i = 0; i < ch; i++)
+        y[i] = ((a[i] + a[ch + i]) + (b[i] + b[ch + i])) * f;
+}
+
+static void column_sums(float *restrict s, const float *restrict x, int64_t rows, int64_t ch)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < ch; i++)
+            s[i] += x[r * ch + i];
+}
+
+static double lane_sum(const double *lane)
+{
+    double sum = 0;
+    for (int j = 0; j < LANES; j++)
+        sum += lane[j];
+    return sum;
+}
+
+static double sum_square_diff(const float *restrict a, const float *restrict b, int64_t n)
+{
+    double lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            double d = (double)a[i + j] - (double)b[i + j];
+            lane[j] += d * d;
+        }
+    }
+    for (; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        lane[0] += d * d;
+    }
+    return lane_sum(lane);
+}
+
+static double sum_abs_diff(const float *restrict a, const float *restrict b, int64_t n)
+{
+    double lane[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            double d = (double)a[i + j] - (double)b[i + j];
+            lane[j] += d < 0 ? -d : d;
+        }
+    }
+    for (; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        lane[0] += d < 0 ? -d : d;
+    }
+    return lane_sum(lane);
+}
+
+static void square_diff_bwd(float *restrict d, const float *restrict a, const float *restrict b,
+                            float f, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        d[i] = 2.0f * (a[i] - b[i]) * f;
+}
+
+static void abs_diff_bwd(float *restrict d, const float *restrict a, const float *restrict b,
+                         float f, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = a[i] - b[i];
+        d[i] = (v > 0.0f ? 1.0f : v < 0.0f ? -1.0f : v) * f;
+    }
+}
+
+/* The rounds of base/rng.c (Philox4x32-10) on LANES consecutive blocks: w[word][lane]. */
+static void philox_lanes(uint32_t w[4][LANES], uint32_t block, const uint32_t ctr[4],
+                         const uint32_t key[2])
+{
+    uint32_t k0 = key[0], k1 = key[1];
+    for (uint32_t j = 0; j < LANES; j++) {
+        w[0][j] = block + j;
+        w[1][j] = ctr[1];
+        w[2][j] = ctr[2];
+        w[3][j] = ctr[3];
+    }
+    for (int i = 0; i < 10; i++) {
+        for (int j = 0; j < LANES; j++) {
+            uint64_t p0 = (uint64_t)0xD2511F53u * w[0][j], p1 = (uint64_t)0xCD9E8D57u * w[2][j];
+            uint32_t c1 = w[1][j], c3 = w[3][j];
+            w[0][j] = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+            w[1][j] = (uint32_t)p1;
+            w[2][j] = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+            w[3][j] = (uint32_t)p0;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+static void dropout(float *restrict y, const float *restrict x, int64_t n, float p, float f,
+                    uint32_t block, const uint32_t ctr[4], const uint32_t key[2])
+{
+    uint32_t w[4][LANES];
+    float u[4 * LANES];
+    for (int64_t i = 0; i < n; i += 4 * LANES, block += LANES) {
+        int64_t take = n - i < 4 * LANES ? n - i : 4 * LANES;
+        philox_lanes(w, block, ctr, key);
+        for (int j = 0; j < LANES; j++)
+            for (int k = 0; k < 4; k++)
+                u[4 * j + k] = (float)(int32_t)(w[k][j] >> 8) * 0x1p-24f;
+        for (int64_t j = 0; j < take; j++)
+            y[i + j] = u[j] >= p ? x[i + j] * f : 0.0f;
+    }
+}
+
+/* Largest of n, with one candidate per lane; NaN may be lost here, and comes back in the sum. */
+static float largest(const float *s, int64_t n)
+{
+    float lane[LANES], top;
+    int64_t i = 0;
+    for (int j = 0; j < LANES; j++)
+        lane[j] = s[0];
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] = s[i + j] > lane[j] ? s[i + j] : lane[j];
+    top = lane[0];
+    for (int j = 1; j < LANES; j++)
+        top = lane[j] > top ? lane[j] : top;
+    for (; i < n; i++)
+        top = s[i] > top ? s[i] : top;
+    return top;
+}
+
+static float dot(const float *restrict a, const float *restrict b, int64_t n)
+{
+    float lane[LANES] = {0}, sum = 0.0f;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += a[i + j] * b[i + j];
+    for (; i < n; i++)
+        lane[0] += a[i] * b[i];
+    for (int j = 0; j < LANES; j++)
+        sum += lane[j];
+    return sum;
+}
+
+static float total(const float *s, int64_t n)
+{
+    float lane[LANES] = {0}, sum = 0.0f;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++)
+            lane[j] += s[i + j];
+    for (; i < n; i++)
+        lane[0] += s[i];
+    for (int j = 0; j < LANES; j++)
+        sum += lane[j];
+    return sum;
+}
+
+static void softmax(float *s, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++, s += n) {
+        float top = largest(s, n);
+        for (int64_t i = 0; i < n; i++)
+            s[i] = zs_expf(s[i] - top);
+        float f = 1.0f / total(s, n);
+        for (int64_t i = 0; i < n; i++)
+            s[i] *= f;
+    }
+}
+
+static void softmax_bwd(float *restrict dp, const float *restrict p, float f, int64_t rows,
+                        int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++, dp += n, p += n) {
+        float mean = dot(dp, p, n);
+        for (int64_t i = 0; i < n; i++)
+            dp[i] = f * p[i] * (dp[i] - mean);
+    }
+}
+
+const zs_elem_fns ZS_SIMD(zs_elem) = {
+    .silu = silu,
+    .silu_bwd = silu_bwd,
+    .add = add,
+    .accumulate = accumulate,
+    .mul = mul,
+    .mul1p = mul1p,
+    .scale = scale,
+    .square_sum = square_sum,
+    .column_sums = column_sums,
+    .sum_square_diff = sum_square_diff,
+    .sum_abs_diff = sum_abs_diff,
+    .square_diff_bwd = square_diff_bwd,
+    .abs_diff_bwd = abs_diff_bwd,
+    .dropout = dropout,
+    .softmax = softmax,
+    .softmax_bwd = softmax_bwd,
+};
