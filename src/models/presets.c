@@ -17,13 +17,14 @@ typedef struct row {
     int64_t batch, images; /* for training the generator */
     int64_t warmup;
     double lr, ema;
-    int64_t prior_batch, prior_codes;
+    int64_t prior_batch, prior_codes, prior_hidden;
+    int prior_layers;
     double prior_weight_decay; /* 0: Adam, else AdamW */
 } row;
 
 #define OFFICIAL                                                                           \
     .data = "", .fit = "crop", .channels = 3, .embed = 512, .z_dim = 512, .res_blocks = 2, \
-    .attention = 16, .dropout = 0.1, .lr = 1e-4, .ema = 0.9999
+    .attention = 16, .dropout = 0.1, .lr = 1e-4, .ema = 0.9999, .prior_hidden = 2048
 #define OFFICIAL128                                                              \
     OFFICIAL, .image_size = 128, .model_channels = 128, .mult = {1, 1, 2, 3, 4}, \
               .enc_mult = {1, 1, 2, 3, 4, 4}
@@ -41,32 +42,35 @@ static const row rows[] = {
      .model_channels = 32,
      .embed = 128,
      .z_dim = 128,
-     .mult = {1, 2, 4},
+     .mult = {1, 1, 2, 4},
      .enc_mult = {1, 2, 4, 4},
      .res_blocks = 1,
      .attention = 8,
      .batch = 64,
-     .images = 1800000,
+     .images = 1200000,
      .warmup = 500,
      .lr = 4e-4,
      .ema = 0.999,
      .prior_batch = 256,
      .prior_codes = 6000000,
+     .prior_hidden = 512,
+     .prior_layers = 6,
      .prior_weight_decay = 0.01},
     {OFFICIAL64, .name = "ffhq64", .about = "FFHQ at 64x64", .batch = 128, .images = 72000000,
-     .prior_batch = 256, .prior_codes = 101000000, .prior_weight_decay = 0.01},
+     .prior_batch = 256, .prior_layers = 10, .prior_codes = 101000000, .prior_weight_decay = 0.01},
     {OFFICIAL64, .name = "celeba64", .about = "CelebA at 64x64, d2c crop", .batch = 128,
-     .images = 72000000, .prior_batch = 512, .prior_codes = 301000000, .prior_weight_decay = 0.01},
+     .images = 72000000, .prior_batch = 512, .prior_layers = 10, .prior_codes = 301000000,
+     .prior_weight_decay = 0.01},
     {OFFICIAL128, .name = "ffhq128", .about = "FFHQ at 128x128", .batch = 128, .images = 130000000,
-     .prior_batch = 256, .prior_codes = 101000000, .prior_weight_decay = 0.01},
+     .prior_batch = 256, .prior_layers = 10, .prior_codes = 101000000, .prior_weight_decay = 0.01},
     {OFFICIAL128, .name = "horse128", .about = "LSUN horses at 128x128", .batch = 128,
-     .images = 130000000, .prior_batch = 2048, .prior_codes = 2001000000},
+     .images = 130000000, .prior_batch = 2048, .prior_layers = 20, .prior_codes = 2001000000},
     {OFFICIAL128, .name = "bedroom128", .about = "LSUN bedrooms at 128x128", .batch = 128,
-     .images = 120000000, .prior_batch = 2048, .prior_codes = 2001000000},
+     .images = 120000000, .prior_batch = 2048, .prior_layers = 20, .prior_codes = 2001000000},
     {OFFICIAL, .name = "ffhq256", .about = "FFHQ at 256x256", .image_size = 256,
      .model_channels = 128, .mult = {1, 1, 2, 2, 4, 4}, .enc_mult = {1, 1, 2, 2, 4, 4, 4},
-     .batch = 64, .images = 200000000, .prior_batch = 256, .prior_codes = 101000000,
-     .prior_weight_decay = 0.01},
+     .batch = 64, .images = 200000000, .prior_batch = 256, .prior_layers = 10,
+     .prior_codes = 101000000, .prior_weight_decay = 0.01},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
@@ -98,6 +102,16 @@ static void fill_encoder(zs_sem_encoder_config *e, const row *r)
         .in_channels = r->channels, .num_res_blocks = r->res_blocks, .heads = 1, .z_dim = r->z_dim};
     e->levels = fill_levels(e->ch, r->enc_mult, r->model_channels);
     e->attn_levels = zs_attn_levels(r->image_size, e->levels, &r->attention, 1);
+}
+
+/* Every layer but the first sees the input again. */
+static zs_latent_mlp_config prior(const row *r)
+{
+    return (zs_latent_mlp_config){.z_dim = r->z_dim,
+                                  .hidden = r->prior_hidden,
+                                  .layers = r->prior_layers,
+                                  .skips = ((uint64_t)1 << r->prior_layers) - 2,
+                                  .time_channels = 64};
 }
 
 static zs_preset_train train_images(const row *r)
@@ -170,6 +184,7 @@ int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
         *out = (zs_preset){.name = r->name,
                            .about = r->about,
                            .data = r->data,
+                           .prior = prior(r),
                            .train_autoencoder = train_images(r),
                            .train_ddpm = train_images(r),
                            .train_prior = train_codes(r)};

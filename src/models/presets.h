@@ -20,6 +20,7 @@ typedef struct zs_preset {
     const char *about; /* one line for --help */
     const char *data;  /* the data set it is meant for, as --data takes it, or "" */
     zs_model_config autoencoder, ddpm;
+    zs_latent_mlp_config prior; /* for the codes of the autoencoder */
     zs_preset_train train_autoencoder, train_ddpm, train_prior;
 } zs_preset;
 

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* Official checkpoints: where the networks are in the file, and their weights. */
+#include "models/model_impl.h"
+
+#include <string.h>
+
+/* Where weights live: Lightning checkpoints, their state_dict alone, a network's own
+ * state_dict. */
+static const char *const averaged_prefixes[] = {"state_dict.ema_model.", "ema_model.", NULL};
+static const char *const raw_prefixes[] = {"state_dict.model.", "model.", "state_dict.", "", NULL};
+
+static bool has(const zs_tensorfile *f, const char *prefix, const char *name)
+{
+    char full[96];
+    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
+    return zs_tensorfile_find(f, full) >= 0;
+}
+
+static const char *first_present(const zs_tensorfile *f, const char *const *prefixes)
+{
+    for (; *prefixes; prefixes++)
+        if (has(f, *prefixes, "input_blocks.0.0.weight") && has(f, *prefixes, "out.2.weight"))
+            return *prefixes;
+    return NULL;
+}
+
+int zs_official_find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err)
+{
+    const char *averaged = first_present(f, averaged_prefixes);
+    const char *trained = first_present(f, raw_prefixes);
+    const char *prefix = raw ? trained : averaged ? averaged : trained;
+    if (!averaged && !trained)
+        return 1;
+    if (!prefix)
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s holds only averaged weights (ema_model.*), and this needs the raw ones; "
+                       "use the checkpoint that training wrote",
+                       zs_tensorfile_path(f));
+    *out = (zs_official){.f = f, .averaged = prefix == averaged};
+    (void)snprintf(out->prefix, sizeof out->prefix, "%s", prefix);
+    return ZS_OK;
+}
+
+/* Tensors beside the networks that may share their prefix when it is short. */
+static bool known_extra(const char *name)
+{
+    return strcmp(name, "x_T") == 0 || strcmp(name, "conds_mean") == 0 ||
+           strcmp(name, "conds_std") == 0;
+}
+
+/* An inferred architecture must explain every tensor: one that is left over means that the
+ * network is of another make than it seems. */
+static int check_leftovers(const zs_model *m, const zs_official *o, zs_error *err)
+{
+    size_t n = strlen(o->prefix);
+    for (size_t i = 0; i < zs_tensorfile_count(o->f); i++) {
+        const char *name = zs_tensorfile_info(o->f, i)->name;
+        if (strncmp(name, o->prefix, n) != 0 || known_extra(name + n) ||
+            zs_params_find(m->params, name + n) >= 0)
+            continue;
+        return zs_fail(err, ZS_E_UNSUPPORTED,
+                       "%s: tensor %s has no place in the network that the other tensors describe; "
+                       "zsem knows the published variant of Diffusion Autoencoders only",
+                       zs_tensorfile_path(o->f), name);
+    }
+    return ZS_OK;
+}
+
+int zs_official_read(zs_model *m, const zs_official *o, zs_error *err)
+{
+    int status = check_leftovers(m, o, err);
+    if (status == ZS_OK)
+        status = zs_params_import(m->params, m->weights, o->f, o->prefix, err);
+    return status;
+}
+
+static int read_vector(float **out, zs_tensorfile *f, const char *name, int64_t dim, zs_error *err)
+{
+    long i = zs_tensorfile_find(f, name);
+    if (i < 0)
+        return zs_fail(err, ZS_E_FORMAT, "%s: tensor %s is missing", zs_tensorfile_path(f), name);
+    int64_t n = zs_tensorfile_info(f, (size_t)i)->numel;
+    if (n != dim)
+        return zs_fail(
+            err, ZS_E_FORMAT,
+            "%s: tensor %s has %lld numbers where the model's codes have %lld; the files "
+            "belong to different models",
+            zs_tensorfile_path(f), name, (long long)n, (long long)dim);
+    float *v = zs_alloc((size_t)n, sizeof *v);
+    if (!v)
+        return zs_fail_nomem(err, (unsigned long long)n * sizeof *v, name);
+    int status = zs_tensorfile_read_f32(f, (size_t)i, v, (size_t)n, err);
+    if (status < 0) {
+        zs_free(v);
+        return status;
+    }
+    zs_free(*out);
+    *out = v;
+    return ZS_OK;
+}
+
+int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const char *std,
+                        zs_error *err)
+{
+    int64_t dim = m->config.unet.z_dim;
+    int status = read_vector(&m->z_mean, f, mean, dim, err);
+    if (status == ZS_OK)
+        status = read_vector(&m->z_std, f, std, dim, err);
+    for (int64_t i = 0; i < dim && status == ZS_OK; i++)
+        if (!(m->z_std[i] > 0))
+            status = zs_fail(err, ZS_E_FORMAT, "%s: tensor %s: entry %lld is not a positive number",
+                             zs_tensorfile_path(f), std, (long long)i);
+    return status;
+}

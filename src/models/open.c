@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* From a spec such as "last.ckpt,latent.pkl" to a model. */
+#include "models/model_impl.h"
+
+#include <string.h>
+
+/* Sets what the user gave and what a file did not say. */
+static int apply_overrides(zs_model *m, const zs_model_options *o, zs_error *err)
+{
+    const char *const *s = o ? o->set : NULL;
+    for (; s && *s; s++) {
+        int status = zs_model_config_set(&m->config, *s, err);
+        if (status < 0)
+            return status;
+        if (status > 0)
+            return zs_fail(err, ZS_E_INVALID, "\"%s\" sets nothing that a model has", *s);
+        zs_facts_add(&m->facts, "override", *s, "given by the user");
+    }
+    return ZS_OK;
+}
+
+static int finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err)
+{
+    zs_error why = {0};
+    int status = apply_overrides(m, o, err);
+    if (status == ZS_OK && zs_model_config_validate(&m->config, &why) < 0)
+        status = zs_fail(err, ZS_E_UNSUPPORTED, "%s: %s", path, why.message);
+    return status == ZS_OK ? zs_model_alloc(m, err) : status;
+}
+
+static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const zs_model_options *o,
+                       zs_error *err)
+{
+    const char *path = zs_tensorfile_path(f);
+    int status = zs_model_config_from_json(&m->config, meta, path, err);
+    if (status < 0)
+        return status;
+    zs_facts_add(&m->facts, "configuration", m->config.name, "metadata of %s", path);
+    m->extra = json_incref(json_object_get(meta, "training"));
+    status = finish_config(m, o, path, err);
+    return status == ZS_OK ? zs_bundle_read(m, f, err) : status;
+}
+
+static int open_official(zs_model *m, const zs_official *net, const zs_model_options *o,
+                         zs_error *err)
+{
+    int status = zs_official_infer(&m->config, &m->facts, net, err);
+    if (status == ZS_OK)
+        status = finish_config(m, o, zs_tensorfile_path(net->f), err);
+    return status == ZS_OK ? zs_official_read(m, net, err) : status;
+}
+
+/* Networks from f unless an earlier file gave them; 1 when f holds none. */
+static int take_networks(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+{
+    zs_error damaged = {0};
+    zs_official net;
+    json_t *meta = zs_bundle_meta(f, &damaged);
+    int status = damaged.status ? zs_fail(err, damaged.status, "%s", damaged.message) : ZS_OK;
+    bool first = m->params == NULL;
+    if (status == ZS_OK && !meta)
+        status = zs_official_find(&net, f, o && o->raw, err);
+    if (status == ZS_OK && !first)
+        status = zs_fail(err, ZS_E_INVALID,
+                         "%s holds networks, but an earlier file of the model did too; name one",
+                         zs_tensorfile_path(f));
+    if (status == ZS_OK)
+        status = meta ? open_bundle(m, f, meta, o, err) : open_official(m, &net, o, err);
+    json_decref(meta);
+    return status;
+}
+
+/* Statistics of the codes from a checkpoint or latent.pkl; 1 when f holds none. */
+static int take_stats(zs_model *m, zs_tensorfile *f, zs_error *err)
+{
+    static const char *const names[][2] = {{"conds_mean", "conds_std"},
+                                           {"state_dict.conds_mean", "state_dict.conds_std"}};
+    for (int i = 0; i < 2; i++) {
+        if (zs_tensorfile_find(f, names[i][0]) < 0)
+            continue;
+        if (!m->params)
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s holds statistics of codes; name the checkpoint with the networks "
+                           "before it, as in last.ckpt,latent.pkl",
+                           zs_tensorfile_path(f));
+        if (m->config.unet.z_dim == 0)
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s holds statistics of codes, but the model has none",
+                           zs_tensorfile_path(f));
+        int status = zs_model_read_stats(m, f, names[i][0], names[i][1], err);
+        if (status == ZS_OK)
+            zs_facts_add(&m->facts, "code statistics", names[i][0], "%s", zs_tensorfile_path(f));
+        return status;
+    }
+    return 1;
+}
+
+static int take_file(zs_model *m, const char *path, const zs_model_options *o, zs_error *err)
+{
+    zs_tensorfile *f = NULL;
+    int status = zs_tensorfile_open(&f, path, err);
+    if (status < 0)
+        return status;
+    status = take_networks(m, f, o, err);
+    int stats = status < 0 ? 1 : take_stats(m, f, err);
+    if (status == 1 && stats == 1)
+        status = zs_fail(err, ZS_E_INVALID,
+                         "%s (%s) holds neither the networks of a model nor statistics of codes",
+                         path, zs_tensorfile_format(f));
+    else if (status >= 0)
+        status = stats < 0 ? stats : ZS_OK;
+    zs_tensorfile_close(&f);
+    return status;
+}
+
+int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err)
+{
+    int status = zs_model_new(out, spec, o, err);
+    for (const char *s = spec; status == ZS_OK;) {
+        size_t n = strcspn(s, ",");
+        char *path = zs_str_format("%.*s", (int)n, s);
+        status = path ? take_file(*out, path, o, err) : zs_fail_nomem(err, n, "a file name");
+        zs_free(path);
+        if (!s[n])
+            break;
+        s += n + 1;
+    }
+    if (status < 0)
+        zs_model_close(out);
+    return status;
+}
