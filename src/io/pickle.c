@@ -334,7 +334,7 @@ static int push_global(zs_pmachine *m, zs_span module, zs_span name)
 static int op_global(zs_pmachine *m, uint8_t op)
 {
     (void)op;
-    zs_span module, name;
+    zs_span module = {0}, name = {0};
     int status = zs_pm_line(m, &module);
     if (status < 0 || (status = zs_pm_line(m, &name)) < 0)
         return status;
