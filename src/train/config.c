@@ -56,8 +56,8 @@ static json_t *fixed_part(const zs_train_config *c, uint64_t fingerprint, int64_
     snprintf(print, sizeof print, "%016" PRIx64, fingerprint);
     snprintf(seed, sizeof seed, "%" PRIu64, c->seed); /* JSON's integers are signed */
     const zs_optim_config *o = &c->optim;
-    return json_pack("{s:s, s:I, s:s, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f}",
-                     "data_fingerprint", print, "data_images", (json_int_t)images, "seed", seed,
+    return json_pack("{s:I, s:s, s:s, s:I, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:f, s:f}",
+                     "data_images", (json_int_t)images, "data_fingerprint", print, "seed", seed,
                      "batch", (json_int_t)c->batch, "optimizer", o->decoupled ? "adamw" : "adam",
                      "lr", o->lr, "beta1", o->beta1, "beta2", o->beta2, "eps", o->eps,
                      "weight_decay", o->weight_decay, "clip", o->clip, "ema", o->ema, "warmup",

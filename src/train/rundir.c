@@ -214,7 +214,7 @@ int zs_rundir_log_append(const zs_rundir *d, const json_t *line, zs_error *err)
 int zs_rundir_write_config(const zs_rundir *d, const json_t *config, zs_error *err)
 {
     char *path = zs_rundir_file(d, "config.json");
-    char *text = json_dumps(config, JSON_INDENT(2));
+    char *text = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     int status;
     if (path && text)
         status = zs_file_write(path, text, strlen(text), err);
