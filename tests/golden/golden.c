@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/golden/golden.h"
+
+#include "io/io.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { SETS = 8 };
+static struct unpacked {
+    char set[64], path[128];
+} unpacked[SETS];
+static size_t n_unpacked;
+
+/* Place i, or NULL past the last. */
+static const char *place(int i)
+{
+    static const char *const fixed[] = {ZSEM_SOURCE_DIR "/../shared/goldens",
+                                        ZSEM_SOURCE_DIR "/tests/golden/data", NULL};
+    const char *env = getenv("ZSEM_GOLDENS");
+    if (env && *env)
+        return i == 0 ? env : fixed[i - 1];
+    return fixed[i];
+}
+
+static bool find(char path[512], const char *set, const char *file)
+{
+    for (int i = 0; place(i); i++) {
+        (void)snprintf(path, 512, "%s/%s/%s", place(i), set, file);
+        if (access(path, R_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool golden_has_file(const char *set, const char *file)
+{
+    char path[512];
+    return find(path, set, file);
+}
+
+bool golden_have(const char *set)
+{
+    return golden_has_file(set, "golden.safetensors");
+}
+
+void golden_need(const char *set)
+{
+    if (golden_have(set))
+        return;
+    print_message("SKIPPED: no golden files for %s; set ZSEM_GOLDENS to the folder that has them\n",
+                  set);
+    skip();
+}
+
+zs_tensorfile *golden_open(const char *set, const char *file)
+{
+    char path[512];
+    zs_error err = {0};
+    zs_tensorfile *f = NULL;
+    if (!find(path, set, file))
+        fail_msg("golden file %s/%s is in none of the known places", set, file);
+    if (zs_tensorfile_open(&f, path, &err) < 0)
+        fail_msg("%s", err.message);
+    return f;
+}
+
+/* ---- packed checkpoints ---- */
+
+/* Fixed-point integers of 2 or 3 little-endian bytes, times the tensor's scale. */
+static float unpack_one(const uint8_t *p, int bytes, float scale)
+{
+    int32_t v = (int32_t)((uint32_t)p[0] << 8 | (uint32_t)p[1] << 16);
+    if (bytes == 3)
+        v = (int32_t)((uint32_t)v << 8 >> 8 | (uint32_t)p[2] << 24), v = (int32_t)v;
+    return (float)v * scale;
+}
+
+const char *golden_checkpoint(const char *set)
+{
+    (void)unpack_one;
+    (void)unpacked;
+    (void)n_unpacked;
+    static char path[512];
+    if (!find(path, set, "last.ckpt"))
+        fail_msg("no checkpoint for %s", set);
+    return path;
+}
+
+void golden_cleanup(void)
+{
+    for (size_t i = 0; i < n_unpacked; i++)
+        (void)remove(unpacked[i].path);
+    n_unpacked = 0;
+}
+
+/* ---- arrays ---- */
+
+static size_t index_of(zs_tensorfile *f, const char *name)
+{
+    long i = zs_tensorfile_find(f, name);
+    if (i < 0)
+        fail_msg("%s has no %s", zs_tensorfile_path(f), name);
+    return (size_t)i;
+}
+
+float *golden_f32(zs_tensorfile *f, const char *name, size_t *n)
+{
+    zs_error err = {0};
+    size_t i = index_of(f, name);
+    *n = (size_t)zs_tensorfile_info(f, i)->numel;
+    float *v = zs_alloc(*n, sizeof *v);
+    assert_non_null(v);
+    if (zs_tensorfile_read_f32(f, i, v, *n, &err) < 0)
+        fail_msg("%s", err.message);
+    return v;
+}
+
+int64_t *golden_i64(zs_tensorfile *f, const char *name, size_t *n)
+{
+    zs_error err = {0};
+    size_t i = index_of(f, name);
+    *n = (size_t)zs_tensorfile_info(f, i)->numel;
+    int64_t *v = zs_alloc(*n, sizeof *v);
+    assert_non_null(v);
+    if (zs_tensorfile_read_i64(f, i, v, *n, &err) < 0)
+        fail_msg("%s", err.message);
+    return v;
+}
+
+float *golden_nhwc(zs_tensorfile *f, const char *name, zs_shape *s)
+{
+    const zs_tensorinfo *t = zs_tensorfile_info(f, index_of(f, name));
+    size_t n;
+    float *nchw = golden_f32(f, name, &n), *v = zs_alloc(n, sizeof *v);
+    assert_non_null(v);
+    assert_int_equal(t->nd, 4);
+    *s = zs_shape4(t->shape[0], t->shape[2], t->shape[3], t->shape[1]);
+    zs_nhwc_from_nchw(v, nchw, s->d[0], s->d[1], s->d[2], s->d[3]);
+    zs_free(nchw);
+    return v;
+}
+
+double golden_max_error(const float *a, const float *b, size_t n)
+{
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - (double)b[i]);
+        if (!(d <= worst))
+            worst = d;
+        if (!(fabs((double)b[i]) <= largest))
+            largest = fabs((double)b[i]);
+    }
+    return worst / largest;
+}
+
+double golden_norm_error(const float *a, const float *b, size_t n)
+{
+    double d2 = 0, b2 = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        d2 += d * d;
+        b2 += (double)b[i] * (double)b[i];
+    }
+    return b2 > 0 ? sqrt(d2 / b2) : sqrt(d2);
+}
