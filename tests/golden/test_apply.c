@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* `zsem apply` against the authors' numbers, through files, for every function that it has. */
+#include "tests/golden/golden.h"
+
+#include "zsem/task.h"
+
+#include "io/io.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const char SET[] = "diffae-tiny32", PLAIN[] = "ddpm-tiny32";
+static char in_path[64], out_path[64];
+
+/* One tensor of the golden file under the name that apply wants. */
+typedef struct renamed {
+    const char *golden, *name;
+} renamed;
+
+/* Writes the renamed tensors of SET/FILE to in_path, timesteps as int64. */
+static void make_input(const char *set, const renamed *r, size_t n)
+{
+    zs_tensorfile *f = golden_open(set, "golden.safetensors");
+    zs_tensorout t[8];
+    zs_error err = {0};
+    for (size_t i = 0; i < n; i++) {
+        size_t count;
+        const zs_tensorinfo *info =
+            zs_tensorfile_info(f, (size_t)zs_tensorfile_find(f, r[i].golden));
+        bool steps = strcmp(r[i].name, "t") == 0;
+        t[i] = (zs_tensorout){.name = r[i].name, .dtype = steps ? ZS_I64 : ZS_F32, .nd = info->nd};
+        memcpy(t[i].shape, info->shape, sizeof t[i].shape);
+        t[i].data = steps ? (void *)golden_i64(f, r[i].golden, &count)
+                          : (void *)golden_f32(f, r[i].golden, &count);
+    }
+    zs_tensorfile_close(&f);
+    if (zs_safetensors_write(in_path, t, n, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < n; i++)
+        zs_free((void *)(uintptr_t)t[i].data);
+}
+
+static void apply(const char *function, const char *set, const char *steps)
+{
+    zs_error err = {0};
+    zs_task_call *c = NULL;
+    zs_task_result r = {0};
+    if (zs_task_call_new(&c, "apply", &err) < 0 || zs_task_call_add(c, function, &err) < 0 ||
+        zs_task_call_set(c, "model", golden_checkpoint(set), &err) < 0 ||
+        zs_task_call_set(c, "in", in_path, &err) < 0 ||
+        zs_task_call_set(c, "out", out_path, &err) < 0 ||
+        zs_task_call_set(c, "steps", steps, &err) < 0 || zs_task_run(c, NULL, &r, &err) < 0)
+        fail_msg("apply %s: %s", function, err.message);
+    zs_task_result_clear(&r);
+    zs_task_call_free(&c);
+}
+
+/* Output `name` against tensor `want` of a golden file; shapes must agree too. */
+static void compare(const char *name, const char *set, const char *file, const char *want,
+                    double tolerance)
+{
+    zs_error err = {0};
+    size_t n, m;
+    zs_tensorfile *out = NULL, *g = golden_open(set, file);
+    if (zs_tensorfile_open(&out, out_path, &err) < 0)
+        fail_msg("%s", err.message);
+    long i = zs_tensorfile_find(out, name), j = zs_tensorfile_find(g, want);
+    assert_true(i >= 0 && j >= 0);
+    const zs_tensorinfo *a = zs_tensorfile_info(out, (size_t)i),
+                        *b = zs_tensorfile_info(g, (size_t)j);
+    assert_int_equal(a->nd, b->nd);
+    assert_memory_equal(a->shape, b->shape, (size_t)a->nd * sizeof a->shape[0]);
+    float *x = golden_f32(out, name, &n), *y = golden_f32(g, want, &m);
+    double e = golden_norm_error(x, y, n);
+    if (!(e <= tolerance))
+        fail_msg("%s: error %g is above %g", name, e, tolerance);
+    zs_free(x);
+    zs_free(y);
+    zs_tensorfile_close(&out);
+    zs_tensorfile_close(&g);
+}
+
+static void one_network_call(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    make_input(SET, (renamed[]){{"x0", "x0"}}, 1);
+    apply("encode", SET, "1");
+    compare("z_sem", SET, "golden.safetensors", "z_sem", 1e-4);
+    make_input(SET, (renamed[]){{"x_t", "x_t"}, {"t", "t"}, {"z_sem", "z_sem"}}, 3);
+    apply("eps", SET, "1");
+    compare("eps", SET, "golden.safetensors", "eps_pred", 1e-4);
+    make_input(SET, (renamed[]){{"latent_noise", "z_t"}, {"latent_t", "t"}}, 2);
+    apply("prior-eps", SET, "1");
+    compare("out", SET, "golden.safetensors", "latent_eps", 1e-4);
+}
+
+static void samplers(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    make_input(SET, (renamed[]){{"noise", "x_T"}, {"z_sem", "z_sem"}}, 2);
+    apply("decode", SET, "10");
+    compare("x0", SET, "golden.safetensors", "ddim10.decode", 1e-3);
+    make_input(SET, (renamed[]){{"x0", "x0"}, {"z_sem", "z_sem"}}, 2);
+    apply("invert", SET, "10");
+    compare("x_T", SET, "golden.safetensors", "ddim10.x_T", 1e-3);
+}
+
+static void gradients(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    make_input(SET, (renamed[]){{"x0", "x0"}, {"train.t.0", "t"}, {"train.noise.0", "noise"}}, 3);
+    apply("grad", SET, "1");
+    zs_tensorfile *g = golden_open(SET, "grads.safetensors");
+    size_t n = zs_tensorfile_count(g);
+    assert_true(n > 300);
+    for (size_t i = 0; i < n; i += 13) { /* all of them are compared in test_diffae_net.c */
+        const char *want = zs_tensorfile_info(g, i)->name;
+        char *name = zs_str_format("grad.%s", want);
+        compare(name, SET, "grads.safetensors", want, 1e-3);
+        zs_free(name);
+    }
+    zs_tensorfile_close(&g);
+}
+
+static void without_codes(void **state)
+{
+    (void)state;
+    golden_need(PLAIN);
+    make_input(PLAIN, (renamed[]){{"x_T", "x_t"}, {"t", "t"}}, 2);
+    apply("eps", PLAIN, "1");
+    compare("eps", PLAIN, "golden.safetensors", "eps_pred", 1e-4);
+    make_input(PLAIN, (renamed[]){{"x_T", "x_T"}}, 1);
+    apply("decode", PLAIN, "10");
+    compare("x0", PLAIN, "golden.safetensors", "ddim10.sample", 1e-3);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(in_path, sizeof in_path, "/tmp/zsem-apply-%ld-in.safetensors", (long)getpid());
+    snprintf(out_path, sizeof out_path, "/tmp/zsem-apply-%ld-out.safetensors", (long)getpid());
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    remove(in_path);
+    remove(out_path);
+    golden_cleanup();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_network_call),
+        cmocka_unit_test(samplers),
+        cmocka_unit_test(gradients),
+        cmocka_unit_test(without_codes),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
