@@ -117,6 +117,7 @@ def files():
     yield "cmyk.jpg", saved(cmyk, "JPEG", quality=90)
     yield "one-pixel.jpg", saved(Image.new("RGB", (1, 1), (7, 200, 90)), "JPEG")
     yield "lossy.webp", saved(big, "WEBP", quality=60)
+    yield "exif.webp", saved(rgb, "WEBP", quality=60, exif=b"Exif\0\0MM\0*" + bytes(20))
     yield "lossless.webp", saved(rgb, "WEBP", lossless=True)
     yield "alpha.webp", saved(rgba, "WEBP", lossless=True, exact=True)
     yield "alpha-lossy.webp", saved(rgba, "WEBP", quality=70)

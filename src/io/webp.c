@@ -23,16 +23,6 @@ static int fail_webp(const char *label, VP8StatusCode code, zs_error *err)
     }
 }
 
-/* The chunk of chunks says how long the file is; libwebp does not miss what lies behind the
- * pixels, and a cut file should be noticed. */
-static bool is_whole(const zs_image_bytes *in)
-{
-    const uint8_t *p = in->p + 4;
-    uint64_t size =
-        (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
-    return size + 8 <= in->n;
-}
-
 static int read_webp(zs_image *im, const zs_image_bytes *in, bool header_only, zs_error *err)
 {
     WebPDecoderConfig config;
@@ -47,8 +37,6 @@ static int read_webp(zs_image *im, const zs_image_bytes *in, bool header_only, z
     int status = zs_image_set_size(im, in->label, config.input.width, config.input.height, 3, err);
     if (status < 0 || header_only)
         return status;
-    if (!is_whole(in))
-        return fail_webp(in->label, VP8_STATUS_NOT_ENOUGH_DATA, err);
     if ((status = zs_image_alloc(im, im->w, im->h, 3, err)) < 0)
         return status;
     config.output.colorspace = MODE_RGB; /* alpha is dropped, not composited */

@@ -28,6 +28,7 @@ static const struct file_case {
     {"cmyk.jpg", 13, 9, 3, 0x9f37240bu, 0x93b10bb6u},
     {"one-pixel.jpg", 1, 1, 3, 0x05941aadu, 0xd1b40d81u},
     {"lossy.webp", 40, 35, 3, 0x28ddd1eau, 0xbe487349u},
+    {"exif.webp", 13, 9, 3, 0x95669a88u, 0x0d86ed7cu},
     {"lossless.webp", 13, 9, 3, 0xa70b22d1u, 0xae8dd422u},
     {"alpha.webp", 13, 9, 3, 0xa70b22d1u, 0xae8dd422u},
     {"alpha-lossy.webp", 13, 9, 3, 0xf0bcd875u, 0xf70b23d0u},
