@@ -2,6 +2,11 @@
 #include "backend/cpu/elem.h"
 #include "backend/cpu/vexp.h"
 
+#include <string.h>
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
 enum { LANES = 16 }; /* partial sums, the same number on every instruction set */
 
 static void silu(float *restrict y, const float *restrict x, int64_t n)
@@ -119,42 +124,78 @@ static void abs_diff_bwd(float *restrict d, const float *restrict a, const float
     }
 }
 
-/* The rounds of base/rng.c (Philox4x32-10) on LANES consecutive blocks: w[word][lane]. */
-static void philox_lanes(uint32_t w[4][LANES], uint32_t block, const uint32_t ctr[4],
-                         const uint32_t key[2])
+/* In [0,1), as zs_rng_uniform. */
+static float uniform(uint32_t w)
 {
+    return (float)(int32_t)(w >> 8) * 0x1p-24f;
+}
+
+/* Lanes of 64 bits whose lower halves count: a widening product then needs no masks. */
+#if defined(__GNUC__) && defined(__AVX512F__)
+typedef uint64_t wide __attribute__((vector_size(64)));
+#define WIDE_MUL(a, b) ((wide)_mm512_mul_epu32((__m512i)(a), (__m512i)(b)))
+#elif defined(__GNUC__) && defined(__AVX2__)
+typedef uint64_t wide __attribute__((vector_size(32)));
+#define WIDE_MUL(a, b) ((wide)_mm256_mul_epu32((__m256i)(a), (__m256i)(b)))
+#elif defined(__GNUC__) && defined(__SSE2__)
+typedef uint64_t wide __attribute__((vector_size(16)));
+#define WIDE_MUL(a, b) ((wide)_mm_mul_epu32((__m128i)(a), (__m128i)(b)))
+#else
+typedef uint64_t wide;
+#define WIDE_MUL(a, b) (((a)&0xFFFFFFFFu) * (b))
+#endif
+
+enum { BLOCKS = sizeof(wide) / sizeof(uint64_t) }; /* Philox blocks at a time */
+
+static wide spread(uint64_t v)
+{
+    wide r = {0};
+    return r + v;
+}
+
+/* The rounds of base/rng.c (Philox4x32-10) on consecutive blocks; w[2*i] holds words 0 and 1
+ * (the upper half) of block i, w[2*i + 1] words 2 and 3. */
+static void philox_blocks(uint64_t w[2 * BLOCKS], uint32_t block, const uint32_t ctr[4],
+                          const uint32_t key[2])
+{
+    uint64_t lane[4][BLOCKS];
+    for (uint32_t i = 0; i < BLOCKS; i++)
+        lane[0][i] = block + i;
+    wide c0, c1 = spread(ctr[1]), c2 = spread(ctr[2]), c3 = spread(ctr[3]);
+    wide m0 = spread(0xD2511F53u), m1 = spread(0xCD9E8D57u);
+    memcpy(&c0, lane[0], sizeof c0);
     uint32_t k0 = key[0], k1 = key[1];
-    for (uint32_t j = 0; j < LANES; j++) {
-        w[0][j] = block + j;
-        w[1][j] = ctr[1];
-        w[2][j] = ctr[2];
-        w[3][j] = ctr[3];
-    }
     for (int i = 0; i < 10; i++) {
-        for (int j = 0; j < LANES; j++) {
-            uint64_t p0 = (uint64_t)0xD2511F53u * w[0][j], p1 = (uint64_t)0xCD9E8D57u * w[2][j];
-            uint32_t c1 = w[1][j], c3 = w[3][j];
-            w[0][j] = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
-            w[1][j] = (uint32_t)p1;
-            w[2][j] = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-            w[3][j] = (uint32_t)p0;
-        }
+        wide p0 = WIDE_MUL(c0, m0), p1 = WIDE_MUL(c2, m1);
+        c0 = (p1 >> 32) ^ c1 ^ k0;
+        c1 = p1;
+        c2 = (p0 >> 32) ^ c3 ^ k1;
+        c3 = p0;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
+    }
+    wide pair[2] = {(c0 & 0xFFFFFFFFu) | c1 << 32, (c2 & 0xFFFFFFFFu) | c3 << 32};
+    memcpy(lane, pair, sizeof pair);
+    for (int i = 0; i < BLOCKS; i++) {
+        w[2 * i] = lane[0][i];
+        w[2 * i + 1] = lane[1][i];
     }
 }
 
 static void dropout(float *restrict y, const float *restrict x, int64_t n, float p, float f,
                     uint32_t block, const uint32_t ctr[4], const uint32_t key[2])
 {
-    uint32_t w[4][LANES];
-    float u[4 * LANES];
-    for (int64_t i = 0; i < n; i += 4 * LANES, block += LANES) {
-        int64_t take = n - i < 4 * LANES ? n - i : 4 * LANES;
-        philox_lanes(w, block, ctr, key);
-        for (int j = 0; j < LANES; j++)
-            for (int k = 0; k < 4; k++)
-                u[4 * j + k] = (float)(int32_t)(w[k][j] >> 8) * 0x1p-24f;
+    enum { BATCH = 512 };
+    uint64_t w[BATCH / 2];
+    float u[BATCH];
+    for (int64_t i = 0; i < n; i += BATCH) {
+        int64_t take = n - i < BATCH ? n - i : BATCH;
+        for (int64_t j = 0; j < take; j += 4 * BLOCKS, block += BLOCKS)
+            philox_blocks(w + j / 2, block, ctr, key);
+        for (int64_t j = 0; j < (take + 1) / 2; j++) {
+            u[2 * j] = uniform((uint32_t)w[j]);
+            u[2 * j + 1] = uniform((uint32_t)(w[j] >> 32));
+        }
         for (int64_t j = 0; j < take; j++)
             y[i + j] = u[j] >= p ? x[i + j] * f : 0.0f;
     }

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/* What the kernels promise beyond agreeing with each other: the error of exp and its edges, the
+ * elements that dropout counts, how NaN travels, the choice of the instruction set. */
+#include "backend/cpu/conv.h"
+#include "backend/cpu/elem.h"
+#include "backend/cpu/vexp.h"
+#include "tests/ops/cases.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Distance in units of the last place of the exact value. */
+static double ulps(float got, double exact)
+{
+    double unit = ldexp(1.0, ilogb(exact) - 23);
+    if (unit < 0x1p-149)
+        unit = 0x1p-149;
+    return fabs((double)got - exact) / unit;
+}
+
+static void exp_error(void **state)
+{
+    (void)state;
+    double worst = 0, at = 0;
+    for (int64_t i = -103 * 65536; i <= 88 * 65536; i++) {
+        float x = (float)i * 0x1p-16f + (float)(i % 7) * 0x1p-20f;
+        double u = ulps(zs_expf(x), exp((double)x));
+        if (u > worst) {
+            worst = u;
+            at = (double)x;
+        }
+    }
+    print_message("exp: at most %.3f ulp off, at %g\n", worst, at);
+    assert_true(worst <= 2.0);
+}
+
+static void exp_edges(void **state)
+{
+    (void)state;
+    assert_true(zs_expf(0.0f) == 1.0f);
+    assert_true(zs_expf(-1000.0f) == 0.0f && zs_expf(-HUGE_VALF) == 0.0f);
+    assert_true(zs_expf(1000.0f) == HUGE_VALF && zs_expf(HUGE_VALF) == HUGE_VALF);
+    assert_true(ulps(zs_expf(88.7f), exp((double)88.7f)) <= 2);
+    assert_true(isnan(zs_expf(NAN)) && isnan(zs_siluf(NAN)) && isnan(zs_dsiluf(NAN)));
+    assert_true(zs_siluf(-1e30f) == 0.0f && zs_siluf(1e30f) == 1e30f);
+    assert_true(zs_dsiluf(-200.0f) == 0.0f && zs_dsiluf(200.0f) == 1.0f);
+}
+
+/* The vectorised loops of every instruction set keep NaN and the limits too. */
+static void silu_edges(void **state)
+{
+    (void)state;
+    float x[40], y[40];
+    zs_isa before = zs_isa_get();
+    for (zs_isa isa = 0; isa < ZS_ISA_COUNT; isa++) {
+        if (!zs_isa_available(isa))
+            continue;
+        zs_isa_set(isa);
+        for (int i = 0; i < 40; i++)
+            x[i] = i % 4 == 0 ? NAN : i % 4 == 1 ? -1e30f : i % 4 == 2 ? 1e30f : 0.0f;
+        zs_elem_get()->silu(y, x, 40);
+        for (int i = 0; i < 40; i++)
+            assert_true(i % 4 == 0 ? (bool)isnan(y[i]) : y[i] == (x[i] > 0.0f ? x[i] : 0.0f));
+        zs_elem_get()->softmax(x, 1, 40);
+        for (int i = 0; i < 40; i++)
+            assert_true(isnan(x[i]));
+    }
+    zs_isa_set(before);
+}
+
+/* y[n] of dropout on ones, for `samples` samples from `first` on, `per` elements each. */
+static void drop(float *y, const char *backend, int64_t first, int64_t samples, int64_t per)
+{
+    op_case c = {.op = ZS_OP_DROPOUT, .a = {.p = 0.4f, .rng = 77}};
+    c.in[0] = c.out[0] = zs_shape2(samples, per);
+    op_data d;
+    assert_true(op_data_new(&d, &c));
+    for (int64_t i = 0; i < samples * per; i++)
+        d.in[0][i] = 1.0f;
+    d.step.sample = first;
+    assert_true(op_run(&d, zs_backend_find(backend)));
+    memcpy(y, d.out[0], (size_t)(samples * per) * sizeof *y);
+    op_data_free(&d);
+}
+
+/* A batch of 6 equals two of 3; rows of 7 make all but the first start inside a block. */
+static void dropout_counts_over_the_batch(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"cpu", "cpu-ref"};
+    float whole[42], parts[42];
+    for (int b = 0; b < 2; b++) {
+        drop(whole, backends[b], 0, 6, 7);
+        drop(parts, backends[b], 0, 3, 7);
+        drop(parts + 21, backends[b], 3, 3, 7);
+        assert_memory_equal(whole, parts, sizeof whole);
+    }
+}
+
+/* Elements from 2^34 on come from another stream instead of repeating the first ones. */
+static void dropout_beyond_one_stream(void **state)
+{
+    (void)state;
+    enum { N = 64 };
+    const int64_t samples = ((int64_t)1 << 34) / N; /* N elements a sample */
+    float start[N], beyond[2 * N], ref[2 * N];
+    drop(start, "cpu", 0, 1, N);
+    drop(beyond, "cpu", samples - 1, 2, N);
+    drop(ref, "cpu-ref", samples - 1, 2, N);
+    assert_memory_equal(beyond, ref, sizeof ref);
+    assert_memory_not_equal(beyond + N, start, sizeof start);
+}
+
+static void dropout_rate(void **state)
+{
+    (void)state;
+    enum { N = 1 << 16 };
+    float *y = zs_alloc(N, sizeof *y);
+    int kept = 0;
+    assert_non_null(y);
+    drop(y, "cpu", 0, 1, N);
+    for (int i = 0; i < N; i++) {
+        assert_true(y[i] == 0.0f || y[i] == 1.0f / (1.0f - 0.4f));
+        kept += y[i] != 0.0f;
+    }
+    zs_free(y);
+    assert_in_range(kept, (int)(0.59 * N), (int)(0.61 * N));
+}
+
+/* A NaN in one sample reaches that sample's result and no other, through every fast kernel of a
+ * residual block: skipping zeros or padding with stale values would break this. */
+static void nan_stays_in_its_sample(void **state)
+{
+    (void)state;
+    size_t n;
+    const op_case *cases = op_cases(&n);
+    for (size_t i = 0; i < n; i++) {
+        const op_case *c = &cases[i];
+        if ((c->op != ZS_OP_CONV2D && c->op != ZS_OP_GN_ACT && c->op != ZS_OP_ATTENTION) ||
+            c->bench || c->in[0].d[0] < 2)
+            continue;
+        op_data d;
+        assert_true(op_data_new(&d, c));
+        int64_t in = zs_shape_numel(&c->in[0]) / c->in[0].d[0];
+        int64_t out = zs_shape_numel(&c->out[0]) / c->out[0].d[0], bad = 0;
+        d.in[0][in / 2] = NAN;
+        assert_true(op_run(&d, zs_backend_find("cpu")));
+        for (int64_t e = 0; e < zs_shape_numel(&c->out[0]); e++) {
+            if (e < out)
+                bad += isnan(d.out[0][e]);
+            else
+                assert_false(isnan(d.out[0][e]));
+        }
+        if (bad == 0)
+            print_error("%s swallowed a NaN\n", c->name);
+        assert_true(bad > 0 || (c->op == ZS_OP_CONV2D && c->a.stride > 1));
+        op_data_free(&d);
+    }
+}
+
+static void conv_reference_can_be_forced(void **state)
+{
+    (void)state;
+    size_t n;
+    const op_case *c = op_cases(&n);
+    while (c->op != ZS_OP_CONV2D || c->bench || c->in[0].d[3] < 17)
+        c++;
+    op_data forced, want;
+    assert_true(op_data_new(&forced, c) && op_data_new(&want, c));
+    zs_conv_path_set(ZS_CONV_REFERENCE);
+    assert_true(op_run(&forced, zs_backend_find("cpu")));
+    zs_conv_path_set(ZS_CONV_DIRECT);
+    assert_true(op_run(&want, zs_backend_find("cpu-ref")));
+    assert_memory_equal(forced.out[0], want.out[0],
+                        (size_t)zs_shape_numel(&c->out[0]) * sizeof(float));
+    op_data_free(&forced);
+    op_data_free(&want);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exp_error),
+        cmocka_unit_test(exp_edges),
+        cmocka_unit_test(silu_edges),
+        cmocka_unit_test(dropout_counts_over_the_batch),
+        cmocka_unit_test(dropout_beyond_one_stream),
+        cmocka_unit_test(dropout_rate),
+        cmocka_unit_test(nan_stays_in_its_sample),
+        cmocka_unit_test(conv_reference_can_be_forced),
+    };
+    return cmocka_run_group_tests_name("ops_exact", tests, NULL, NULL);
+}
