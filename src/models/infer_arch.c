@@ -11,7 +11,8 @@ typedef struct ctx {
     const zs_official *o;
     const json_t *hyper; /* hyper_parameters, or NULL */
     zs_facts *facts;
-    const char *file; /* base name, for sources */
+    const char *file;   /* base name, for sources */
+    int64_t enc_blocks; /* given by the user, or 0 */
 } ctx;
 
 /* The tensor "<prefix><printf>", or NULL. */
@@ -105,17 +106,16 @@ static bool pattern_fits(const ctx *x, const char *net, int levels, int r)
     return true;
 }
 
-/* Blocks per level of a way down of n input blocks (the first convolution included): the given
- * one when it fits, else the only one that does; 0 when none, -1 when several. */
-static int find_res_blocks(const ctx *x, const char *net, int n, int64_t preferred)
+/* Blocks per level of a way down of n input blocks, the first convolution included: `stated` when
+ * it is not 0, else the only number that fits. 0 when none does, -1 when several do. */
+static int find_res_blocks(const ctx *x, const char *net, int n, int64_t stated)
 {
     int found = 0, count = 0;
     for (int levels = 1; levels <= ZS_MAX_LEVELS; levels++) {
         int r = n / levels - 1;
-        if (n % levels || r < 1 || r > ZS_MAX_RES_BLOCKS || !pattern_fits(x, net, levels, r))
+        if (n % levels || r < 1 || r > ZS_MAX_RES_BLOCKS || (stated && r != stated) ||
+            !pattern_fits(x, net, levels, r))
             continue;
-        if (r == preferred)
-            return r;
         found = r;
         count++;
     }
@@ -187,12 +187,22 @@ static int infer_unet(zs_model_config *c, const ctx *x, zs_error *err)
 
 /* ---- encoder ---- */
 
+/* Blocks per level when something says so; 0 when the tensors must. */
+static int64_t stated_enc_blocks(const ctx *x, int n)
+{
+    size_t levels = json_array_size(json_object_get(x->hyper, "net_enc_channel_mult"));
+    if (x->enc_blocks)
+        return x->enc_blocks;
+    if (levels && (size_t)n % levels == 0)
+        return n / (int64_t)levels - 1;
+    return hyper_int(x, "net_enc_num_res_blocks", 0);
+}
+
 static int infer_encoder(zs_model_config *c, const ctx *x, zs_error *err)
 {
     zs_sem_encoder_config *e = &c->encoder;
     int n = count_blocks(x, "encoder.");
-    int64_t stored = hyper_int(x, "net_enc_num_res_blocks", c->unet.num_res_blocks);
-    int r = find_res_blocks(x, "encoder.", n, stored);
+    int r = find_res_blocks(x, "encoder.", n, stated_enc_blocks(x, n));
     if (n < 2)
         return zs_fail(err, ZS_E_UNSUPPORTED,
                        "%s: the UNet is conditioned on codes, but there is no encoder.* that makes "
@@ -204,7 +214,7 @@ static int infer_encoder(zs_model_config *c, const ctx *x, zs_error *err)
                        "it with --set enc_num_res_blocks=N",
                        zs_tensorfile_path(x->o->f));
     if (r == 0)
-        return damaged(x, "the encoder's blocks are not whole levels", err);
+        return damaged(x, "the encoder's blocks are not whole levels of that many", err);
     e->num_res_blocks = r;
     e->in_channels = dim(tensor(x, "encoder.input_blocks.0.0.weight"), 1);
     e->z_dim = dim(tensor(x, "encoder.out.3.weight"), 0);
@@ -320,9 +330,13 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, zs_error *err)
+int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, int64_t enc_blocks,
+                      zs_error *err)
 {
-    ctx x = {.o = o, .facts = facts, .file = base_name(zs_tensorfile_path(o->f))};
+    ctx x = {.o = o,
+             .facts = facts,
+             .enc_blocks = enc_blocks,
+             .file = base_name(zs_tensorfile_path(o->f))};
     x.hyper = json_object_get(zs_tensorfile_meta(o->f), "hyper_parameters");
     memset(c, 0, sizeof *c);
     (void)snprintf(c->fit, sizeof c->fit, "crop");

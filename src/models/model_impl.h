@@ -70,8 +70,10 @@ typedef struct zs_official {
  * when there are none, ZS_OK, or an error when only the other kind is there. */
 int zs_official_find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err);
 
-/* Configuration from tensor names, shapes and hyper-parameters. */
-int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, zs_error *err);
+/* Configuration from tensor names, shapes and hyper-parameters. enc_blocks: residual blocks per
+ * level of the encoder as the user gave them, or 0; only they can be ambiguous in the tensors. */
+int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, int64_t enc_blocks,
+                      zs_error *err);
 
 /* Reads every weight, refusing files with tensors that the configuration does not explain. */
 int zs_official_read(zs_model *m, const zs_official *o, zs_error *err);

@@ -41,10 +41,21 @@ static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const 
     return status == ZS_OK ? zs_bundle_read(m, f, err) : status;
 }
 
+/* The one override that inference itself needs. */
+static int64_t given_enc_blocks(const zs_model_options *o)
+{
+    static const char key[] = "enc_num_res_blocks=";
+    int64_t n = 0;
+    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
+        if (zs_str_starts(*s, key) && !zs_str_to_i64(*s + sizeof key - 1, &n))
+            n = 0; /* apply_overrides reports it */
+    return n;
+}
+
 static int open_official(zs_model *m, const zs_official *net, const zs_model_options *o,
                          zs_error *err)
 {
-    int status = zs_official_infer(&m->config, &m->facts, net, err);
+    int status = zs_official_infer(&m->config, &m->facts, net, given_enc_blocks(o), err);
     if (status == ZS_OK)
         status = finish_config(m, o, zs_tensorfile_path(net->f), err);
     return status == ZS_OK ? zs_official_read(m, net, err) : status;

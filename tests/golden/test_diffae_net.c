@@ -40,6 +40,33 @@ static void check(const char *what, const backend *b, const float *got, const fl
         fail_msg("%s with %s: error %g is above %g", what, b->name, e, b->tolerance);
 }
 
+/* Nothing is given: sizes, levels, attention, skips and statistics all come from the file. */
+static void knows_what_it_is(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    zs_model *m = open_model("cpu", 0, false);
+    const zs_model_config *c = zs_model_configuration(m);
+    static const int64_t ch[] = {32, 64, 64, 64};
+    assert_int_equal(c->kind, ZS_MODEL_DIFFAE);
+    assert_int_equal(c->image_size, 32);
+    assert_int_equal(c->unet.model_channels, 32);
+    assert_int_equal(c->unet.levels, 3);
+    assert_memory_equal(c->unet.ch, ch, 3 * sizeof *ch);
+    assert_int_equal(c->unet.num_res_blocks, 2);
+    assert_int_equal(c->unet.attn_levels, 1u << 1);
+    assert_int_equal(c->unet.z_dim, 64);
+    assert_int_equal(c->encoder.levels, 4);
+    assert_memory_equal(c->encoder.ch, ch, sizeof ch);
+    assert_int_equal(c->encoder.attn_levels, 1u << 1);
+    assert_int_equal(c->prior.layers, 4);
+    assert_int_equal(c->prior.hidden, 128);
+    assert_int_equal(c->prior.skips, 14);
+    assert_string_equal(c->diffusion.beta_schedule, "linear");
+    assert_string_equal(c->diffusion.latent_beta_schedule, "const0.008");
+    zs_model_close(&m);
+}
+
 static void encodes(void **state)
 {
     (void)state;
@@ -320,13 +347,10 @@ static int cleanup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(encodes),
-        cmocka_unit_test(predicts_noise),
-        cmocka_unit_test(predicts_latent_noise),
-        cmocka_unit_test(differentiates),
-        cmocka_unit_test(plans_do_not_matter),
-        cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(batches_are_cut),
+        cmocka_unit_test(knows_what_it_is),      cmocka_unit_test(encodes),
+        cmocka_unit_test(predicts_noise),        cmocka_unit_test(predicts_latent_noise),
+        cmocka_unit_test(differentiates),        cmocka_unit_test(plans_do_not_matter),
+        cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(batches_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, cleanup);
 }

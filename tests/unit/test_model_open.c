@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening models: random architectures are written under official names and inferred back; bundles
+ * keep everything; what does not fit is refused with a reason. */
+#include "io/io.h"
+#include "models/models.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static uint64_t dice_at;
+
+/* A number in lo..hi, the same in every run. */
+static int dice(int lo, int hi)
+{
+    zs_rng r = {.seed = 11, .purpose = ZS_RNG_TEST, .index = dice_at++};
+    return lo + (int)zs_rng_below(&r, (uint64_t)(hi - lo + 1));
+}
+
+static int random_levels(int64_t *ch, uint32_t *attn, int most)
+{
+    int levels = dice(1, most);
+    *attn = 0;
+    for (int i = 0; i < levels; i++) {
+        ch[i] = 4 * dice(1, 3);
+        *attn |= (uint32_t)(dice(0, 2) == 0) << i;
+    }
+    return levels;
+}
+
+static zs_model_config random_config(bool conditional)
+{
+    zs_model_config c = {.kind = conditional ? ZS_MODEL_DIFFAE : ZS_MODEL_DDPM,
+                         .channels = dice(0, 1) ? 3 : 1,
+                         .image_size = 32 * dice(1, 3),
+                         .fit = "crop",
+                         .diffusion = {1000, "linear", "const0.008"}};
+    zs_unet_config *u = &c.unet;
+    zs_sem_encoder_config *e = &c.encoder;
+    u->in_channels = u->out_channels = c.channels;
+    u->model_channels = 2 * dice(1, 10);
+    u->embed_channels = dice(3, 20);
+    u->levels = random_levels(u->ch, &u->attn_levels, 4);
+    u->num_res_blocks = dice(1, 3);
+    u->heads = 1;
+    u->dropout = 0.1;
+    if (!conditional)
+        return c;
+    u->z_dim = e->z_dim = dice(2, 9);
+    e->in_channels = c.channels;
+    e->levels = random_levels(e->ch, &e->attn_levels, 5);
+    e->num_res_blocks = dice(1, 3);
+    e->heads = 1;
+    if (dice(0, 1))
+        c.prior = (zs_latent_mlp_config){.z_dim = u->z_dim,
+                                         .hidden = dice(5, 12),
+                                         .layers = dice(2, 5),
+                                         .time_channels = 2 * dice(1, 8)};
+    for (int i = 0; i < c.prior.layers; i++)
+        c.prior.skips |= (uint64_t)dice(0, 1) << i;
+    return c;
+}
+
+/* ---- an official checkpoint's state_dict as safetensors ---- */
+
+typedef struct sd {
+    zs_params *ps;
+    float *raw, *averaged; /* flat */
+    zs_tensorout *t;
+    char (*names)[160];
+    float *data;
+    size_t n;
+} sd;
+
+static void put(sd *s, const char *prefix, const float *flat, size_t *used)
+{
+    for (size_t i = 0; i < zs_params_count(s->ps); i++) {
+        const zs_param *p = zs_params_at(s->ps, i);
+        zs_tensorout *t = &s->t[s->n];
+        (void)snprintf(s->names[s->n], 160, "%s%s", prefix, p->name);
+        *t = (zs_tensorout){s->names[s->n], ZS_F32, p->nd, {0}, s->data + *used};
+        memcpy(t->shape, p->shape, sizeof p->shape);
+        zs_params_export(s->ps, i, flat, s->data + *used);
+        *used += (size_t)p->numel;
+        s->n++;
+    }
+}
+
+static sd make_sd(const zs_model_config *c)
+{
+    sd s = {0};
+    zs_error err = {0};
+    size_t used = 0;
+    if (zs_model_layout(&s.ps, c, &err) < 0)
+        fail_msg("%s", err.message);
+    size_t n = (size_t)zs_params_numel(s.ps), count = zs_params_count(s.ps);
+    s.raw = zs_alloc(n, sizeof *s.raw);
+    s.averaged = zs_alloc(n, sizeof *s.averaged);
+    s.t = zs_calloc(2 * count + 1, sizeof *s.t);
+    s.names = zs_alloc(2 * count + 1, sizeof *s.names);
+    s.data = zs_alloc(4 * n, sizeof *s.data);
+    zs_rng r = {.seed = 5, .purpose = ZS_RNG_TEST, .index = 1};
+    zs_rng_normal(s.raw, n, &r, 0);
+    zs_rng_normal(s.averaged, n, &r, n);
+    put(&s, "model.", s.raw, &used);
+    put(&s, "ema_model.", s.averaged, &used);
+    static const float x_T[96 * 96 * 3];
+    s.t[s.n++] =
+        (zs_tensorout){"x_T", ZS_F32, 4, {1, c->channels, c->image_size, c->image_size}, x_T};
+    return s;
+}
+
+static void free_sd(sd *s)
+{
+    zs_params_free(&s->ps);
+    zs_free(s->raw);
+    zs_free(s->averaged);
+    zs_free(s->t);
+    zs_free(s->names);
+    zs_free(s->data);
+}
+
+static void write_sd(const sd *s, const char *path)
+{
+    zs_error err = {0};
+    if (zs_safetensors_write(path, s->t, s->n, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+static char *config_text(const zs_model_config *c)
+{
+    json_t *j = zs_model_config_to_json(c);
+    char *text = json_dumps(j, JSON_SORT_KEYS | JSON_COMPACT);
+    json_decref(j);
+    assert_non_null(text);
+    return text;
+}
+
+static void assert_same_config(const zs_model_config *a, const zs_model_config *b)
+{
+    char *x = config_text(a), *y = config_text(b);
+    assert_string_equal(x, y);
+    free(x);
+    free(y);
+}
+
+static const char *scratch(char buf[64])
+{
+    (void)snprintf(buf, 64, "/tmp/zsem-open-XXXXXX");
+    assert_true(close(mkstemp(buf)) == 0);
+    return buf;
+}
+
+/* Opens, giving the encoder's blocks per level only when asked for them. */
+static zs_model *open_inferred(const char *path, const zs_model_config *c, bool raw, int *asked)
+{
+    char set[40];
+    const char *const list[] = {set, NULL};
+    zs_error err = {0}, err2 = {0};
+    zs_model *m = NULL;
+    zs_model_options o = {.raw = raw};
+    if (zs_model_open(&m, path, &o, &err) == ZS_OK)
+        return m;
+    if (!strstr(err.message, "--set enc_num_res_blocks=N"))
+        fail_msg("%s", err.message);
+    ++*asked;
+    (void)snprintf(set, sizeof set, "enc_num_res_blocks=%d", c->encoder.num_res_blocks);
+    o.set = list;
+    if (zs_model_open(&m, path, &o, &err2) < 0)
+        fail_msg("%s", err2.message);
+    return m;
+}
+
+static void infers_random_architectures(void **state)
+{
+    char path[64];
+    int asked = 0;
+    (void)state;
+    (void)scratch(path);
+    for (int i = 0; i < 60; i++) {
+        zs_model_config c = random_config(i % 4 != 0);
+        sd s = make_sd(&c);
+        size_t bytes = (size_t)zs_params_numel(s.ps) * sizeof(float);
+        write_sd(&s, path);
+        zs_model *m = open_inferred(path, &c, false, &asked);
+        assert_same_config(zs_model_configuration(m), &c);
+        assert_memory_equal(zs_model_weights(m), s.averaged, bytes);
+        zs_model_close(&m);
+        m = open_inferred(path, &c, true, &asked);
+        assert_memory_equal(zs_model_weights(m), s.raw, bytes);
+        zs_model_close(&m);
+        free_sd(&s);
+    }
+    assert_true(asked < 60); /* ambiguity is the exception */
+    (void)remove(path);
+}
+
+static void refuses_what_it_cannot_explain(void **state)
+{
+    char path[64];
+    float extra[4] = {0};
+    zs_error err = {0}, err2 = {0};
+    zs_model *m = NULL;
+    (void)state;
+    (void)scratch(path);
+    zs_model_config c = random_config(true);
+    sd s = make_sd(&c);
+    zs_tensorout kept = s.t[s.n - 1];
+    s.t[s.n - 1] = (zs_tensorout){"ema_model.noise_net.bias", ZS_F32, 1, {4}, extra};
+    write_sd(&s, path);
+    assert_int_equal(zs_model_open(&m, path, NULL, &err), ZS_E_UNSUPPORTED);
+    assert_null(m);
+    assert_non_null(strstr(err.message, "ema_model.noise_net.bias has no place"));
+    s.t[s.n - 1] = kept;
+    s.t[s.n - 2].shape[0]++; /* the last tensor of the average: now of the wrong size */
+    s.t[s.n - 2].data = s.data;
+    write_sd(&s, path);
+    assert_int_equal(zs_model_open(&m, path, NULL, &err2), ZS_E_FORMAT);
+    assert_null(m);
+    assert_non_null(strstr(err2.message, "where the model needs"));
+    free_sd(&s);
+    (void)remove(path);
+}
+
+static void names_the_missing_encoder(void **state)
+{
+    char path[64];
+    zs_error err = {0};
+    zs_model *m = NULL;
+    (void)state;
+    (void)scratch(path);
+    zs_model_config c = random_config(true);
+    sd s = make_sd(&c);
+    size_t kept = 0;
+    for (size_t i = 0; i < s.n; i++)
+        if (!strstr(s.t[i].name, "encoder."))
+            s.t[kept++] = s.t[i];
+    s.n = kept;
+    write_sd(&s, path);
+    assert_int_equal(zs_model_open(&m, path, NULL, &err), ZS_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "no encoder.*"));
+    free_sd(&s);
+    (void)remove(path);
+}
+
+/* ---- bundles ---- */
+
+static void bundles_keep_everything(void **state)
+{
+    char a[64], b[64];
+    (void)state;
+    (void)scratch(a);
+    (void)scratch(b);
+    for (int i = 0; i < 12; i++) {
+        zs_model_config c = random_config(i % 3 != 0);
+        zs_error err = {0};
+        zs_model *m = NULL;
+        sd s = make_sd(&c);
+        size_t n = (size_t)zs_params_numel(s.ps);
+        float stats[2][16];
+        json_t *extra = json_pack("{s:i}", "step", 77);
+        for (int k = 0; k < 16; k++) {
+            stats[0][k] = (float)k;
+            stats[1][k] = 0.5f + (float)k;
+        }
+        (void)snprintf(c.name, sizeof c.name, "random%d", i);
+        zs_bundle bundle = {.config = &c, .params = s.ps, .weights = s.averaged, .extra = extra};
+        if (c.unet.z_dim) {
+            bundle.z_mean = stats[0];
+            bundle.z_std = stats[1];
+        }
+        assert_int_equal(zs_bundle_write(a, &bundle, ZS_F32, &err), ZS_OK);
+        if (zs_model_open(&m, a, NULL, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_same_config(zs_model_configuration(m), &c);
+        assert_memory_equal(zs_model_weights(m), s.averaged, n * sizeof(float));
+        assert_int_equal(json_integer_value(json_object_get(zs_model_extra(m), "step")), 77);
+        if (c.unet.z_dim)
+            assert_memory_equal(zs_model_z_std(m), stats[1], (size_t)c.unet.z_dim * 4);
+        else
+            assert_null(zs_model_z_mean(m));
+        assert_int_equal(zs_model_save(m, b, ZS_F16, &err), ZS_OK);
+        zs_model_close(&m);
+        assert_int_equal(zs_model_open(&m, b, NULL, &err), ZS_OK);
+        for (size_t k = 0; k < n; k++)
+            assert_true(fabsf(zs_model_weights(m)[k] -
+                              zs_f16_to_f32(zs_f32_to_f16(s.averaged[k]))) <= 0.0f);
+        zs_model_close(&m);
+        json_decref(extra);
+        free_sd(&s);
+    }
+    (void)remove(a);
+    (void)remove(b);
+}
+
+static void writes_no_broken_weights(void **state)
+{
+    char path[64];
+    zs_error nan_err = {0}, big_err = {0};
+    zs_model_config c = random_config(true);
+    sd s = make_sd(&c);
+    zs_bundle b = {.config = &c, .params = s.ps, .weights = s.averaged};
+    (void)state;
+    (void)scratch(path);
+    (void)remove(path);
+    s.averaged[3] = 1e6f;
+    assert_int_equal(zs_bundle_write(path, &b, ZS_F16, &big_err), ZS_E_NUMERIC);
+    s.averaged[3] = NAN;
+    assert_int_equal(zs_bundle_write(path, &b, ZS_F32, &nan_err), ZS_E_NUMERIC);
+    assert_int_equal(access(path, F_OK), -1);
+    free_sd(&s);
+}
+
+static void reads_no_damaged_configuration(void **state)
+{
+    static const char *const bad[] = {
+        "{", "[]", "{\"format\":2}", "{\"format\":1,\"name\":\"x\"}",
+        "{\"format\":1,\"name\":\"x\",\"kind\":\"vae\",\"image_size\":32,\"channels\":1,"
+        "\"fit\":\"crop\",\"diffusion\":{\"T\":10,\"beta_schedule\":\"linear\","
+        "\"latent_beta_schedule\":\"linear\"}}"};
+    char path[64];
+    (void)state;
+    (void)scratch(path);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        float v = 0;
+        zs_error err = {0};
+        zs_model *m = NULL;
+        zs_tensorout t = {"generator.out.2.bias", ZS_F32, 1, {1}, &v};
+        json_t *meta = json_pack("{s:s}", "zsem", bad[i]);
+        assert_int_equal(zs_safetensors_write(path, &t, 1, meta, &err), ZS_OK);
+        json_decref(meta);
+        assert_true(zs_model_open(&m, path, NULL, &err) < 0);
+        assert_null(m);
+        assert_non_null(strstr(err.message, path));
+    }
+    (void)remove(path);
+}
+
+/* ---- the networks of odd architectures ---- */
+
+static float *normal(size_t n, uint64_t index)
+{
+    float *v = zs_alloc(n, sizeof *v);
+    zs_rng r = {.seed = 2, .purpose = ZS_RNG_TEST, .index = index};
+    assert_non_null(v);
+    zs_rng_normal(v, n, &r, 0);
+    return v;
+}
+
+static double difference(const float *a, const float *b, size_t n)
+{
+    double d = 0, s = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        s += (double)b[i] * (double)b[i];
+    }
+    return sqrt(d / s);
+}
+
+/* One training gradient with both backends, of freshly initialised weights plus noise. */
+static void backends_agree_on(const zs_model_config *c)
+{
+    zs_error err = {0};
+    zs_shape xs = zs_shape4(2, 32, 16, c->channels);
+    size_t pixels = (size_t)zs_shape_numel(&xs);
+    float *x = normal(pixels, 1), *x_t = normal(pixels, 2), *noise = normal(pixels, 3);
+    const int64_t t[2] = {3, 998};
+    zs_params *ps = NULL;
+    float loss[2], *grads[2];
+    assert_int_equal(zs_model_layout(&ps, c, &err), ZS_OK);
+    size_t n = (size_t)zs_params_numel(ps);
+    float *w = zs_alloc(n, sizeof *w), *jitter = normal(n, 4);
+    zs_params_init(ps, w, 1);
+    for (size_t i = 0; i < n; i++)
+        w[i] += 0.02f * jitter[i]; /* layers that start at zero would hide what is before them */
+    for (int i = 0; i < 2; i++) {
+        zs_model_options o = {.backend = i ? "cpu" : "cpu-ref"};
+        zs_model *m = NULL;
+        grads[i] = zs_calloc(n, sizeof *grads[i]);
+        assert_int_equal(zs_model_wrap(&m, c, w, &o, &err), ZS_OK);
+        if (zs_model_grad(m, &loss[i], grads[i], x, x_t, xs, t, noise, &err) < 0)
+            fail_msg("%s", err.message);
+        zs_model_close(&m);
+    }
+    assert_true(fabsf(loss[1] - loss[0]) <= 1e-5f * loss[0]);
+    assert_true(difference(grads[1], grads[0], n) < 1e-4);
+    zs_free(grads[0]);
+    zs_free(grads[1]);
+    zs_free(x);
+    zs_free(x_t);
+    zs_free(noise);
+    zs_free(w);
+    zs_free(jitter);
+    zs_params_free(&ps);
+}
+
+static void backends_agree(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        zs_model_config c = random_config(i % 3 != 0);
+        if (i % 2) {
+            c.unet.heads = 2;
+            if (c.encoder.levels)
+                c.encoder.heads = 4;
+        }
+        backends_agree_on(&c);
+    }
+}
+
+/* A fresh model predicts no noise at all: its last convolution starts at zero (and so does the
+ * last one of every block, which makes blocks the identity). */
+static void fresh_models_predict_zero(void **state)
+{
+    zs_error err = {0};
+    zs_model_config c = random_config(true);
+    zs_shape xs = zs_shape4(1, 32, 32, c.channels);
+    size_t n = (size_t)zs_shape_numel(&xs);
+    float *x = normal(n, 1), *eps = normal(n, 2), *z = normal(16, 3);
+    const int64_t t = 500;
+    zs_params *ps = NULL;
+    zs_model *m = NULL;
+    (void)state;
+    assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
+    float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
+    zs_params_init(ps, w, 1);
+    assert_int_equal(zs_model_wrap(&m, &c, w, NULL, &err), ZS_OK);
+    assert_int_equal(zs_model_eps(m, eps, x, xs, &t, z, &err), ZS_OK);
+    for (size_t i = 0; i < n; i++)
+        assert_true(fabsf(eps[i]) <= 0.0f);
+    assert_int_equal(zs_model_encode(m, z, x, xs, &err), ZS_OK);
+    double sum = 0;
+    for (int64_t i = 0; i < c.encoder.z_dim; i++)
+        sum += fabs((double)z[i]);
+    assert_true(sum > 1e-3); /* the encoder's do not */
+    zs_model_close(&m);
+    zs_params_free(&ps);
+    zs_free(x);
+    zs_free(eps);
+    zs_free(z);
+    zs_free(w);
+}
+
+static void refuses_images_that_do_not_fit(void **state)
+{
+    zs_model_config c = random_config(true);
+    float weights[1] = {0}, x[1] = {0}, z[16];
+    zs_model *m = NULL;
+    zs_error err = {0}, err2 = {0}, err3 = {0};
+    const int64_t late = 1000;
+    (void)state;
+    c.encoder.levels = 3;
+    c.encoder.ch[0] = c.encoder.ch[1] = c.encoder.ch[2] = 8;
+    c.encoder.attn_levels = 0;
+    c.channels = c.unet.in_channels = c.encoder.in_channels = 3;
+    assert_int_equal(zs_model_wrap(&m, &c, weights, NULL, &err), ZS_OK);
+    assert_int_equal(zs_model_encode(m, z, x, zs_shape4(1, 30, 32, 3), &err), ZS_E_INVALID);
+    assert_int_equal(zs_model_encode(m, z, x, zs_shape4(1, 32, 32, 1), &err2), ZS_E_INVALID);
+    assert_non_null(strstr(err2.message, "3 channel(s), not 1"));
+    float *image = normal(32 * 32 * 3, 1), *out = normal(32 * 32 * 3, 1);
+    assert_int_equal(zs_model_eps(m, out, image, zs_shape4(1, 32, 32, 3), &late, z, &err3),
+                     ZS_E_INVALID);
+    assert_non_null(strstr(err3.message, "timestep 1000 is outside 0..999"));
+    zs_free(image);
+    zs_free(out);
+    zs_model_close(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(infers_random_architectures),
+        cmocka_unit_test(refuses_what_it_cannot_explain),
+        cmocka_unit_test(names_the_missing_encoder),
+        cmocka_unit_test(bundles_keep_everything),
+        cmocka_unit_test(writes_no_broken_weights),
+        cmocka_unit_test(reads_no_damaged_configuration),
+        cmocka_unit_test(backends_agree),
+        cmocka_unit_test(fresh_models_predict_zero),
+        cmocka_unit_test(refuses_images_that_do_not_fit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
