@@ -182,11 +182,13 @@ static int open_safetensors(zs_tensorfile *f, zs_error *err)
                        f->path, n, f->bytes.n);
     json_error_t je;
     json_t *root = json_loadb((const char *)f->bytes.p + 8, (size_t)n, JSON_REJECT_DUPLICATES, &je);
+    if (!root && (!je.text[0] || json_error_code(&je) == json_error_out_of_memory))
+        return zs_fail_nomem(err, n, "a safetensors header"); /* jansson often says nothing */
     if (!root)
-        return zs_fail(err,
-                       json_error_code(&je) == json_error_out_of_memory ? ZS_E_NOMEM : ZS_E_FORMAT,
-                       "%s: the safetensors header is not valid JSON (%s at byte %d)", f->path,
-                       je.text, je.position);
+        return zs_fail(err, ZS_E_FORMAT,
+                       "%s: the safetensors header is not valid JSON (%s at byte %d); the file is "
+                       "damaged",
+                       f->path, je.text, je.position);
     int status =
         json_is_object(root)
             ? read_header(f, root, 8 + (size_t)n, err)

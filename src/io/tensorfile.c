@@ -128,6 +128,22 @@ int zs_tensorfile_add_storage(zs_tensorfile *f, size_t *index, zs_tfstorage s, z
     return ZS_OK;
 }
 
+static int unknown(const zs_tensorfile *f, zs_error *err)
+{
+    zs_span b = f->bytes;
+    if (b.n > 262 && memcmp(b.p + 257, "ustar", 5) == 0)
+        return zs_fail(err, ZS_E_UNSUPPORTED,
+                       "%s: is a tar archive as PyTorch 0.1 wrote them; load and save it once with "
+                       "a newer PyTorch",
+                       f->path);
+    if (b.n > 2 && b.p[0] == 0x80 && b.p[1] >= 2 && b.p[1] <= 5)
+        return zs_fail(err, ZS_E_UNSUPPORTED,
+                       "%s: is a Python pickle that torch.save did not write; save the tensors "
+                       "with torch.save or as safetensors",
+                       f->path);
+    return zs_fail(err, ZS_E_FORMAT, "%s: is not a safetensors, PyTorch, npy or npz file", f->path);
+}
+
 static int open_any(zs_tensorfile *f, zs_error *err)
 {
     if (f->bytes.n == 0)
@@ -142,12 +158,7 @@ static int open_any(zs_tensorfile *f, zs_error *err)
             return zs_fail_nomem(err, sizeof(json_t *), "the metadata");
         return status;
     }
-    if (f->bytes.n > 262 && memcmp(f->bytes.p + 257, "ustar", 5) == 0)
-        return zs_fail(err, ZS_E_UNSUPPORTED,
-                       "%s: is a tar archive as PyTorch 0.1 wrote them; "
-                       "load and save it once with a newer PyTorch",
-                       f->path);
-    return zs_fail(err, ZS_E_FORMAT, "%s: is not a safetensors, PyTorch, npy or npz file", f->path);
+    return unknown(f, err);
 }
 
 int zs_tensorfile_open_bytes(zs_tensorfile **out, const char *label, const void *p, size_t n,

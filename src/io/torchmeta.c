@@ -66,6 +66,8 @@ static void add_class_name(zs_strbuf *b, const zs_pvalue *cls)
     }
     for (int i = 0; i < 2; i++) {
         size_t n = parts[i].n < 200 ? parts[i].n : 200;
+        if (n == 11 && memcmp(parts[i].p, "__builtin__", n) == 0) /* Python 2's name for it */
+            parts[i] = (zs_span){(const uint8_t *)"builtins", n = 8};
         if (i == 1)
             zs_strbuf_append(b, ".", 1);
         zs_strbuf_append(b, n ? (const char *)parts[i].p : "", n);

@@ -165,16 +165,11 @@ static int set_child(walker *w, json_t *into, const char *key, zs_pvalue *v)
     return child && json_object_set_new(into, key, child) != 0 ? nomem(w) : status;
 }
 
-/* An object of a class that means nothing here: {"__class__": name, "args": [...], state...}. */
-static int walk_opaque(walker *w, json_t **out, zs_pobject *o)
+/* Where the values of an object go: its keys are the object's own. */
+static int walk_contents(walker *w, json_t *into, const zs_pobject *o)
 {
     int status = ZS_OK;
-    json_t *into = *out = json_object();
-    if (!into || json_object_set_new(into, "__class__", zs_torchmeta_class(o->cls)) != 0)
-        return nomem(w);
-    if (o->args->u.seq.n > 0)
-        status = set_child(w, into, "args", o->args);
-    if (status >= 0 && o->list.n > 0) {
+    if (o->list.n > 0) {
         json_t *items = NULL;
         status = walk_list(w, &items, &o->list);
         if (items && json_object_set_new(into, "items", items) != 0)
@@ -189,6 +184,24 @@ static int walk_opaque(walker *w, json_t **out, zs_pobject *o)
     else if (status >= 0 && o->state)
         status = set_child(w, into, "state", o->state);
     return status;
+}
+
+/* An object of a class that means nothing here: {"__class__": name, "args": [...], ...}. */
+static int walk_opaque(walker *w, json_t **out, zs_pobject *o)
+{
+    int status = ZS_OK;
+    const zs_pvalue *cls = o->cls;
+    json_t *into = *out = json_object();
+    /* protocols 0 and 1 call copyreg._reconstructor(class, base, state) for plain objects */
+    bool rebuilt = zs_pvalue_is_global(cls, "copy_reg", "_reconstructor") ||
+                   zs_pvalue_is_global(cls, "copyreg", "_reconstructor");
+    if (rebuilt && zs_pvalue_at(o->args, 0))
+        cls = zs_pvalue_at(o->args, 0);
+    if (!into || json_object_set_new(into, "__class__", zs_torchmeta_class(cls)) != 0)
+        return nomem(w);
+    if (!rebuilt && o->args->u.seq.n > 0)
+        status = set_child(w, into, "args", o->args);
+    return status < 0 ? status : walk_contents(w, into, o);
 }
 
 static int walk_object(walker *w, json_t **out, zs_pvalue *v)

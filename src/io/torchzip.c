@@ -66,10 +66,10 @@ static int resolve(void *ctx, size_t *index, const zs_torchstorage *s, zs_error 
         return status;
     if (!zs_mul_size((size_t)s->numel, zs_dtype_size(s->dtype), &want) || want != size)
         return zs_fail(err, ZS_E_FORMAT,
-                       "%s: storage \"%.*s\" has %llu bytes in the archive where "
-                       "its tensors need %zu; the file is damaged",
+                       "%s: storage \"%.*s\" has %llu bytes in the archive where its tensors need "
+                       "%lld elements of %s; the file is damaged",
                        f->path, shown_of(s), (const char *)s->key.p, (unsigned long long)size,
-                       want);
+                       (long long)s->numel, zs_dtype_name(s->dtype));
     if (a->storage_of[i] == UNSEEN) {
         size_t n = 0;
         zs_tfstorage st = {.entry = (uint64_t)i, .n = (size_t)size};
