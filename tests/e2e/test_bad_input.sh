@@ -2,10 +2,18 @@
 # Bad input gets one sentence that names the file, status 2, and nothing half-written.
 . tests/e2e/lib.sh
 
-tiny=tests/golden/data/diffae-tiny32.safetensors
-plain=tests/golden/data/ddpm-tiny32.safetensors
+# two models of one training step each: an autoencoder and a DDPM
+train()
+{
+    "$ZSEM" train "$@" --data share/images --preset fashion32 --steps 1 --batch 2 --quiet --sample-every 0 \
+        --set model_channels=8 --set channel_mult=1,2 --set embed_channels=16 --set attention=16 ||
+        bad "no model to test with"
+}
+train autoencoder --out "$dir/autoencoder" --set enc_channel_mult=1,2,2 --set z_dim=8
+train ddpm --out "$dir/ddpm"
+tiny=$dir/autoencoder/model.safetensors
+plain=$dir/ddpm/model.safetensors
 image=share/images/$(ls share/images | grep png | head -1)
-cd_free() { [ -z "$(ls -A "$1" 2>/dev/null)" ]; }
 
 # the command line itself
 refuse "no command 'frobnicate'" reconstruct -- "$ZSEM" frobnicate
@@ -29,7 +37,7 @@ refuse empty.ckpt -- "$ZSEM" info "$dir/empty.ckpt"
 echo 'this is a letter to my aunt' >"$dir/letter.ckpt"
 refuse letter.ckpt -- "$ZSEM" info "$dir/letter.ckpt"
 refuse "$dir" -- "$ZSEM" info "$dir"
-head -c 30000 "$tiny" >"$dir/short.safetensors"
+head -c 3000 "$tiny" >"$dir/short.safetensors"
 refuse short.safetensors -- "$ZSEM" info "$dir/short.safetensors"
 printf '\xff\xff\xff\xff\xff\xff\xff\x7f{}' >"$dir/huge.safetensors"
 refuse huge.safetensors -- "$ZSEM" info "$dir/huge.safetensors"
@@ -39,8 +47,8 @@ refuse evil.pt -- "$ZSEM" info "$dir/evil.pt"
 check "nothing was executed" test ! -e "$dir/pwned"
 
 # a wrong model for the command
-refuse ddpm-tiny32 encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
-refuse ddpm-tiny32 encoder -- "$ZSEM" vary "$plain" "$image" --out "$dir/vary"
+refuse ddpm encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
+refuse ddpm encoder -- "$ZSEM" vary "$plain" "$image" --out "$dir/vary"
 refuse prior -- "$ZSEM" apply prior-eps --model "$plain" --in "$tiny" --out "$dir/o.safetensors"
 
 # images that are none
