@@ -18,7 +18,7 @@ static zs_tid fresh_if(const zs_grad_ctx *c, zs_tid t)
 static void rule_conv2d(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     zs_tid x = n->in[0], w = n->in[1], b = n->in[2], r = n->in[3];
-    if (zs_grad_needed(c, w)) {
+    if (zs_grad_needed(c, w) || zs_grad_needed(c, b)) { /* a slot fails unless both are trained */
         zs_tid out[2] = {zs_grad_slot(c, w), zs_grad_slot(c, b)};
         zs_graph_append(c->g, ZS_OP_CONV2D_DW, (zs_tid[]){x, dy}, out, &n->a);
     }
@@ -35,7 +35,7 @@ static void rule_conv2d(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 static void rule_linear(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     zs_tid x = n->in[0], w = n->in[1], b = n->in[2];
-    if (zs_grad_needed(c, w)) {
+    if (zs_grad_needed(c, w) || zs_grad_needed(c, b)) { /* a slot fails unless both are trained */
         zs_tid out[2] = {zs_grad_slot(c, w), zs_grad_slot(c, b)};
         zs_graph_append(c->g, ZS_OP_LINEAR_DW, (zs_tid[]){x, dy}, out, &n->a);
     }
