@@ -529,7 +529,10 @@ int zs_pickle_parse(zs_pickle *out, const char *label, zs_span bytes, zs_error *
 {
     *out = (zs_pickle){0};
     zs_pmachine m = {.out = out, .label = label, .err = err, .in = bytes};
-    int status = ZS_OK;
+    void *stack = NULL;
+    /* never NULL, so that a pointer into an empty stack is one too */
+    int status = zs_grow(&stack, &m.stack_cap, 0, sizeof *m.stack) ? ZS_OK : zs_pm_nomem(&m);
+    m.stack = stack;
     while (!m.stopped && status >= 0) {
         m.op_at = m.at;
         if (m.at == m.in.n) {
