@@ -3,6 +3,7 @@
 #include "metrics/metrics.h"
 #include "tasks/output.h"
 #include "tasks/pipeline.h"
+#include "tasks/span.h"
 
 #include <math.h>
 #include <string.h>
@@ -21,11 +22,12 @@ typedef struct reconstruct {
     float *grid;       /* [GRID_MAX originals, GRID_MAX results] */
     double mse, ssim;  /* sums */
     json_t *list;
+    zs_span_progress span;
 } reconstruct;
 
 static int analyse(reconstruct *r, zs_shape xs, int64_t first)
 {
-    zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), r->env->ui, "encode x_T"};
+    zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), &r->span.ui, "encode x_T"};
     memcpy(r->x, r->x0, (size_t)(xs.d[0] * r->e) * sizeof *r->x);
     float *z = zs_model_has(r->m, ZS_BOX_ENCODER) ? r->z : NULL;
     if (!zs_opt_flag(r->env, "random-xT"))
@@ -105,28 +107,30 @@ static int finish_batch(reconstruct *r, int64_t first, int64_t n)
     return ZS_OK;
 }
 
+static int run_batch(reconstruct *r, int64_t first, int64_t n)
+{
+    const float *z = zs_model_has(r->m, ZS_BOX_ENCODER) ? r->z : NULL;
+    zs_shape xs = zs_shape4(n, r->shape.size, r->shape.size, r->shape.channels);
+    zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), &r->span.ui, "decode"};
+    double half = zs_opt_flag(r->env, "random-xT") ? 0.0 : 0.5 * (double)n;
+    zs_span_begin(&r->span, (double)first, half);
+    int status = zs_images_read(r->im, first, n, r->x0, r->env->err);
+    if (status == ZS_OK)
+        status = analyse(r, xs, first);
+    zs_span_begin(&r->span, (double)first + half, (double)n - half);
+    if (status == ZS_OK)
+        status = zs_pipeline_decode(&p, r->x, xs, z, r->env->err);
+    return status < 0 ? status : finish_batch(r, first, n);
+}
+
 static int run_batches(reconstruct *r)
 {
     int64_t batch = zs_opt_int(r->env, "batch");
     int status = ZS_OK;
-    for (int64_t i = 0; status == ZS_OK && i < r->n; i += batch) {
-        int64_t take = r->n - i < batch ? r->n - i : batch;
-        zs_shape xs = zs_shape4(take, r->shape.size, r->shape.size, r->shape.channels);
-        zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), r->env->ui, "decode"};
-        status = zs_images_read(r->im, i, take, r->x0, r->env->err);
-        if (status == ZS_OK)
-            status = analyse(r, xs, i);
-        if (status == ZS_OK)
-            status = zs_pipeline_decode(
-                &p, r->x, xs, zs_model_has(r->m, ZS_BOX_ENCODER) ? r->z : NULL, r->env->err);
-        if (status == ZS_OK)
-            status = finish_batch(r, i, take);
-        if (status == ZS_OK)
-            status = zs_ui_progress(
-                r->env->ui,
-                &(zs_progress){"reconstruct", (double)(i + take), (double)r->n, "images", NULL},
-                r->env->err);
-    }
+    r->span = (zs_span_progress){
+        .parent = r->env->ui, .stage = "reconstruct", .unit = "images", .total = (double)r->n};
+    for (int64_t i = 0; status == ZS_OK && i < r->n; i += batch)
+        status = run_batch(r, i, r->n - i < batch ? r->n - i : batch);
     return status;
 }
 
