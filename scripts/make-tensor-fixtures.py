@@ -24,6 +24,8 @@ CORPUS = pathlib.Path("tests/fuzz/corpus")
 
 
 def fake_module(name):
+    if "." in name:
+        fake_module(name.rpartition(".")[0])
     if name not in sys.modules:
         sys.modules[name] = types.ModuleType(name)
     return sys.modules[name]

@@ -12,7 +12,7 @@ enum {
     MAX_NAME = 4096, /* bytes in the name of a tensor */
     /* A value that is shared is visited once per reference. What a visit costs is roughly the
      * memory it takes, and a file may spend EXPANSION_FREE plus EXPANSION per byte of pickle;
-     * real checkpoints spend about 4 per byte. */
+     * real checkpoints spend 0.5 to 1.5 per byte. */
     COST_TENSOR = 64,
     COST_CONTAINER = 16,
     EXPANSION = 32,

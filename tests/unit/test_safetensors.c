@@ -267,6 +267,29 @@ static void test_allocation_failures(void **state)
     kit_alloc_sweep(p, n);
 }
 
+/* Writing: a failed allocation leaves the old file as it was. */
+static void test_failed_writes(void **state)
+{
+    (void)state;
+    zs_tensorfile *f = write_all(NULL);
+    zs_tensorfile_close(&f);
+    long k = 1;
+    for (int status = -1; status < 0; k++) {
+        zs_error err = {0};
+        zs_alloc_fail_at(k);
+        status = zs_safetensors_write(path, all, 1, NULL, &err);
+        zs_alloc_fail_at(0);
+        assert_true(status == ZS_OK || status == ZS_E_NOMEM);
+        f = NULL;
+        err = (zs_error){0};
+        if (zs_tensorfile_open(&f, path, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_int_equal(zs_tensorfile_count(f), status < 0 ? COUNT(all) : 1);
+        zs_tensorfile_close(&f);
+    }
+    assert_true(k > 2);
+}
+
 static void test_not_a_tensor_file(void **state)
 {
     (void)state;
@@ -299,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_deep_header),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_failed_writes),
         cmocka_unit_test(test_not_a_tensor_file),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
