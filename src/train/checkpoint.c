@@ -287,7 +287,13 @@ static void set_aside(const zs_rundir *d, const int64_t *steps, size_t n)
     }
 }
 
-/* ZS_E_FORMAT and ZS_E_IO are left to the caller, who may know an older checkpoint. */
+/* An unknown dtype in a file that we wrote is damage as well. */
+static bool is_damage(int status)
+{
+    return status == ZS_E_FORMAT || status == ZS_E_UNSUPPORTED || status == ZS_E_IO;
+}
+
+/* Damage is left to the caller, who may know an older checkpoint. */
 static int try_step(zs_train_state *s, const zs_rundir *d, int64_t step, const json_t *config,
                     const zs_ui *ui, zs_error *err)
 {
@@ -295,7 +301,7 @@ static int try_step(zs_train_state *s, const zs_rundir *d, int64_t step, const j
     char *path = zs_rundir_step_file(d, "checkpoints", step, ".safetensors");
     int status =
         path ? zs_checkpoint_read(s, path, config, &why) : zs_fail_nomem(&why, 256, "a file name");
-    if (status == ZS_E_FORMAT || status == ZS_E_IO)
+    if (is_damage(status))
         zs_ui_log(ui, ZS_LOG_WARN, "passing over a checkpoint: %s", why.message);
     else if (status < 0)
         zs_fail(err, status, "%s", why.message);
@@ -312,12 +318,13 @@ int zs_checkpoint_resume(zs_train_state *s, const zs_rundir *d, const json_t *co
     size_t i = status < 0 ? 0 : n;
     while (i > 0) {
         status = try_step(s, d, steps[--i], config, ui, err);
-        if (status != ZS_E_FORMAT && status != ZS_E_IO)
+        if (!is_damage(status))
             break;
     }
-    if (status == ZS_E_FORMAT || (status == ZS_E_IO && n > 0))
-        zs_fail(err, status, "%s: no checkpoint can be read; choose another --out to start anew",
-                d->path);
+    if (n > 0 && is_damage(status))
+        status =
+            zs_fail(err, ZS_E_FORMAT,
+                    "%s: no checkpoint can be read; choose another --out to start anew", d->path);
     if (status == ZS_OK && n > 0) {
         set_aside(d, steps + i + 1, n - i - 1);
         status = 1;

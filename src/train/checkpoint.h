@@ -15,8 +15,8 @@ int zs_checkpoint_write(const char *path, const zs_train_state *s, const json_t 
                         zs_error *err);
 
 /* Restores s, whose layout is that of `config`. ZS_E_INVALID when the file belongs to another
- * configuration (the first field that differs is named, with both values); ZS_E_FORMAT or ZS_E_IO
- * when it is damaged: s is then undefined. */
+ * configuration (the first field that differs is named, with both values); ZS_E_FORMAT,
+ * ZS_E_UNSUPPORTED or ZS_E_IO when it is damaged: s is then undefined. */
 int zs_checkpoint_read(zs_train_state *s, const char *path, const json_t *config, zs_error *err);
 
 /* Reads the newest whole checkpoint of the folder; damaged ones are reported through ui and passed

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* Checkpoint files and the folder of a run, without a model. */
+#include "io/tensorwrite.h"
+#include "train/checkpoint.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[] = "/tmp/zsem-checkpoint-XXXXXX";
+static zs_params *layout;
+static json_t *config;
+
+static zs_train_state new_state(float first)
+{
+    zs_train_state s;
+    zs_error err = {0};
+    if (zs_train_state_new(&s, layout, zs_backend_find("cpu-ref"), &err) < 0)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < s.b.n; i++) {
+        s.b.param[i] = first + (float)i;
+        s.b.ema[i] = first + 0.25f * (float)i;
+        s.b.m[i] = first - 0.1f * (float)i;
+        s.b.v[i] = 1e-30f * (float)i;
+    }
+    return s;
+}
+
+static void assert_same_state(const zs_train_state *a, const zs_train_state *b)
+{
+    size_t bytes = a->b.n * sizeof(float);
+    assert_memory_equal(a->b.param, b->b.param, bytes);
+    assert_memory_equal(a->b.ema, b->b.ema, bytes);
+    assert_memory_equal(a->b.m, b->b.m, bytes);
+    assert_memory_equal(a->b.v, b->b.v, bytes);
+    assert_int_equal(a->step, b->step);
+    assert_int_equal(a->samples, b->samples);
+    assert_int_equal(a->loss_count, b->loss_count);
+    assert_true(a->loss_sum == b->loss_sum && a->seconds == b->seconds);
+}
+
+static const char *file(const char *name)
+{
+    static char path[128];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    return path;
+}
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    zs_train_state s = new_state(3.0f), back = new_state(0.0f);
+    s.step = 123456789;
+    s.samples = (int64_t)1 << 40;
+    s.seconds = 0.1 + 0.2; /* not a short decimal */
+    s.loss_sum = 1.0 / 3.0;
+    s.loss_count = 7;
+    assert_int_equal(zs_checkpoint_write(file("a.safetensors"), &s, config, &err), ZS_OK);
+    if (zs_checkpoint_read(&back, file("a.safetensors"), config, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_same_state(&s, &back);
+    zs_train_state_free(&s);
+    zs_train_state_free(&back);
+    zs_train_state_free(&back);
+}
+
+/* Other programs find PyTorch's names and layouts. */
+static void test_names(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    zs_train_state s = new_state(0.0f);
+    zs_tensorfile *f = NULL;
+    assert_int_equal(zs_checkpoint_write(file("b.safetensors"), &s, config, &err), ZS_OK);
+    assert_int_equal(zs_tensorfile_open(&f, file("b.safetensors"), &err), ZS_OK);
+    static const char *const names[] = {"model.conv.weight",  "ema_model.conv.weight",
+                                        "adam_m.conv.weight", "adam_v.conv.weight",
+                                        "model.conv.bias",    "adam_v.linear.weight"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        assert_true(zs_tensorfile_find(f, names[i]) >= 0);
+    assert_int_equal(zs_tensorfile_count(f), 12);
+    size_t i = (size_t)zs_tensorfile_find(f, "model.conv.weight");
+    const zs_tensorinfo *t = zs_tensorfile_info(f, i);
+    assert_int_equal(t->nd, 4);
+    assert_int_equal(t->shape[0], 2);
+    assert_int_equal(t->shape[3], 3);
+    float w[54];
+    assert_int_equal(zs_tensorfile_read_f32(f, i, w, 54, &err), ZS_OK);
+    /* file [o][c][y][x], engine [y][x][c][o] */
+    for (int o = 0; o < 2; o++)
+        for (int c = 0; c < 3; c++)
+            for (int yx = 0; yx < 9; yx++)
+                assert_true(w[(o * 3 + c) * 9 + yx] == (float)((yx * 3 + c) * 2 + o));
+    zs_tensorfile_close(&f);
+    zs_train_state_free(&s);
+}
+
+/* Every flipped byte is noticed: as damage, or (in the tail of names and paddings that carry no
+ * meaning) by giving back exactly what was written. */
+static void test_flipped_bytes(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    zs_train_state s = new_state(1.0f), back = new_state(0.0f);
+    char *path = strdup(file("c.safetensors")), *broken = strdup(file("d.safetensors"));
+    assert_int_equal(zs_checkpoint_write(path, &s, config, &err), ZS_OK);
+    static uint8_t bytes[1 << 16];
+    FILE *f = fopen(path, "rb");
+    size_t n = fread(bytes, 1, sizeof bytes, f), noticed = 0;
+    fclose(f);
+    assert_true(n > 1000 && n < sizeof bytes);
+    for (size_t i = 0; i < n; i += 7) {
+        bytes[i] ^= 0x04;
+        f = fopen(broken, "wb");
+        assert_int_equal(fwrite(bytes, 1, n, f), n);
+        fclose(f);
+        bytes[i] ^= 0x04;
+        memset(&err, 0, sizeof err);
+        int status = zs_checkpoint_read(&back, broken, config, &err);
+        if (status == ZS_OK)
+            assert_same_state(&s, &back);
+        else
+            assert_true(status == ZS_E_FORMAT || status == ZS_E_UNSUPPORTED); /* a new dtype */
+        noticed += status != ZS_OK;
+    }
+    assert_true(noticed > n / 7 * 9 / 10);
+    for (size_t cut = 0; cut < n; cut += 101) {
+        f = fopen(broken, "wb");
+        assert_int_equal(fwrite(bytes, 1, cut, f), cut);
+        fclose(f);
+        assert_int_equal(zs_checkpoint_read(&back, broken, config, NULL), ZS_E_FORMAT);
+    }
+    free(path);
+    free(broken);
+    zs_train_state_free(&s);
+    zs_train_state_free(&back);
+}
+
+static void test_other_config(void **state)
+{
+    (void)state;
+    json_t *other = json_deep_copy(config);
+    zs_error err = {0};
+    assert_int_equal(zs_checkpoint_same_config(config, other, "run", &err), ZS_OK);
+    json_object_set_new(json_object_get(other, "run"), "images", json_integer(5));
+    assert_int_equal(zs_checkpoint_same_config(config, other, "run", &err), ZS_OK);
+    json_t *unet = json_object_get(json_object_get(other, "model"), "unet");
+    json_object_set_new(unet, "channels", json_pack("[i, i]", 8, 32));
+    assert_int_equal(zs_checkpoint_same_config(config, other, "run", &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "unet.channels [8,16], not [8,32]"));
+    memset(&err, 0, sizeof err);
+    json_object_set_new(unet, "channels", json_pack("[i, i]", 8, 16));
+    json_object_set_new(json_object_get(other, "train"), "new", json_true());
+    assert_int_equal(zs_checkpoint_same_config(config, other, "run", &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "new unknown, not true"));
+    json_decref(other);
+}
+
+static void test_not_a_checkpoint(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    zs_train_state s = new_state(0.0f);
+    float x = 1.0f;
+    const zs_tensorout t = {.name = "x", .nd = 1, .shape = {1}, .data = &x};
+    assert_int_equal(zs_safetensors_write(file("e.safetensors"), &t, 1, NULL, &err), ZS_OK);
+    assert_int_equal(zs_checkpoint_read(&s, file("e.safetensors"), config, &err), ZS_E_FORMAT);
+    assert_non_null(strstr(err.message, "not a checkpoint"));
+    assert_int_equal(zs_checkpoint_read(&s, file("missing"), config, NULL), ZS_E_IO);
+    assert_int_equal(zs_checkpoint_write(file("no/such/folder"), &s, config, NULL), ZS_E_IO);
+    zs_train_state_free(&s);
+}
+
+/* Each allocation fails once: an error, no leak, and no file. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    zs_train_state s = new_state(0.0f);
+    char *path = strdup(file("f.safetensors"));
+    int status = ZS_E_NOMEM;
+    long n = 0;
+    while (status != ZS_OK) {
+        zs_error err = {0};
+        zs_alloc_fail_at(++n);
+        status = zs_checkpoint_write(path, &s, config, &err);
+        zs_alloc_fail_at(0);
+        assert_true(status == ZS_OK || status == ZS_E_NOMEM);
+        assert_int_equal(access(path, F_OK) == 0, status == ZS_OK);
+    }
+    assert_true(n > 3);
+    for (status = ZS_E_NOMEM, n = 0; status != ZS_OK;) {
+        zs_error err = {0};
+        zs_alloc_fail_at(++n);
+        status = zs_checkpoint_read(&s, path, config, &err);
+        zs_alloc_fail_at(0);
+        assert_true(status == ZS_OK || status == ZS_E_NOMEM);
+    }
+    assert_true(n > 3);
+    free(path);
+    zs_train_state_free(&s);
+}
+
+static void touch(const zs_rundir *d, const char *name)
+{
+    char *path = zs_rundir_file(d, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fclose(f);
+    zs_free(path);
+}
+
+static void test_rundir(void **state)
+{
+    (void)state;
+    zs_rundir d = {0}, second = {0};
+    zs_error err = {0};
+    char *path = strdup(file("deep/er/run"));
+    if (zs_rundir_open(&d, path, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_int_equal(zs_rundir_open(&second, path, &err), ZS_E_INVALID);
+    static const char *const names[] = {
+        "checkpoints/step-00000020.safetensors",  "checkpoints/step-00000003.safetensors",
+        "checkpoints/step-00000100.safetensors",  "checkpoints/step-00000007.damaged",
+        "checkpoints/step-123456789.safetensors", "checkpoints/step-1.safetensors",
+        "checkpoints/step--0000001.safetensors",  "checkpoints/notes.txt",
+        "checkpoints/step-.safetensors"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        touch(&d, names[i]);
+    int64_t *steps;
+    size_t n;
+    assert_int_equal(zs_rundir_checkpoints(&d, &steps, &n, NULL), ZS_OK);
+    assert_int_equal(n, 4);
+    assert_true(steps[0] == 3 && steps[1] == 20 && steps[2] == 100 && steps[3] == 123456789);
+    zs_free(steps);
+    assert_int_equal(zs_rundir_prune(&d, 2, NULL), ZS_OK);
+    assert_int_equal(zs_rundir_checkpoints(&d, &steps, &n, NULL), ZS_OK);
+    assert_int_equal(n, 2);
+    assert_true(steps[0] == 100);
+    zs_free(steps);
+    char *kept = zs_rundir_file(&d, "checkpoints/notes.txt");
+    assert_int_equal(access(kept, F_OK), 0);
+    zs_free(kept);
+    zs_rundir_close(&d);
+    zs_rundir_close(&d);
+    assert_int_equal(zs_rundir_open(&second, path, NULL), ZS_OK); /* the lock is free again */
+    zs_rundir_close(&second);
+    touch(&(zs_rundir){.path = root}, "plain");
+    memset(&err, 0, sizeof err);
+    assert_int_equal(zs_rundir_open(&second, file("plain/run"), &err), ZS_E_IO);
+    free(path);
+}
+
+static size_t log_size(const zs_rundir *d)
+{
+    struct stat st;
+    char *path = zs_rundir_file(d, "log.jsonl");
+    assert_int_equal(stat(path, &st), 0);
+    zs_free(path);
+    return (size_t)st.st_size;
+}
+
+static void test_log(void **state)
+{
+    (void)state;
+    zs_rundir d = {0};
+    assert_int_equal(zs_rundir_open(&d, file("log-run"), NULL), ZS_OK);
+    assert_int_equal(zs_rundir_log_truncate(&d, 9, NULL), ZS_OK); /* no log yet */
+    size_t size[6] = {0};
+    for (int k = 1; k <= 5; k++) {
+        json_t *line = json_pack("{s:i, s:f}", "step", 10 * k, "loss", 0.5);
+        assert_int_equal(zs_rundir_log_append(&d, line, NULL), ZS_OK);
+        json_decref(line);
+        size[k] = log_size(&d);
+    }
+    assert_int_equal(zs_rundir_log_truncate(&d, 50, NULL), ZS_OK);
+    assert_int_equal(log_size(&d), size[5]);
+    assert_int_equal(zs_rundir_log_truncate(&d, 39, NULL), ZS_OK);
+    assert_int_equal(log_size(&d), size[3]);
+    assert_int_equal(zs_rundir_log_truncate(&d, 20, NULL), ZS_OK);
+    assert_int_equal(log_size(&d), size[2]);
+    assert_int_equal(zs_rundir_log_truncate(&d, 0, NULL), ZS_OK);
+    assert_int_equal(log_size(&d), 0);
+    zs_rundir_close(&d);
+}
+
+static int setup(void **state)
+{
+    static const zs_param params[] = {
+        {.name = "conv.weight", .nd = 4, .shape = {2, 3, 3, 3}, .layout = ZS_LAYOUT_CONV},
+        {.name = "conv.bias", .nd = 1, .shape = {2}},
+        {.name = "linear.weight", .nd = 2, .shape = {5, 4}}};
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    assert_int_equal(zs_params_new(&layout, NULL), ZS_OK);
+    for (size_t i = 0; i < sizeof params / sizeof *params; i++) {
+        zs_param p = params[i];
+        p.fan_in = 1;
+        p.alias = -1;
+        p.trainable = true;
+        assert_true(zs_params_add(layout, &p, NULL) >= 0);
+    }
+    config = json_pack("{s:{s:i, s:{s:[i, i]}}, s:{s:f}, s:{s:i}}", "model", "size", 8, "unet",
+                       "channels", 8, 16, "train", "lr", 1e-4, "run", "images", 100);
+    return config ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[64];
+    json_decref(config);
+    zs_params_free(&layout);
+    snprintf(command, sizeof command, "rm -rf '%s'", root);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_flipped_bytes),    cmocka_unit_test(test_other_config),
+        cmocka_unit_test(test_not_a_checkpoint), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_rundir),           cmocka_unit_test(test_log),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
