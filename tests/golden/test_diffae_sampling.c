@@ -14,7 +14,6 @@
 #include <cmocka.h>
 
 static const char SET[] = "diffae-tiny32", PLAIN[] = "ddpm-tiny32";
-static const char *const backends[] = {"cpu-ref", "cpu"};
 
 static zs_model *open_model(const char *set, const char *backend)
 {
@@ -31,7 +30,7 @@ static void check(const char *what, const float *got, const float *want, size_t 
 {
     double norm = golden_norm_error(got, want, n), most = golden_max_error(got, want, n);
     print_message("%-20s error %.1e, largest %.1e\n", what, norm, most);
-    if (!(norm <= 1e-3 && most <= 1e-2))
+    if (!(norm <= 1e-3 && most <= 1e-2 * golden_slack(SET)))
         fail_msg("%s: error %g above 1e-3, or largest %g above 1e-2", what, norm, most);
 }
 
@@ -56,15 +55,16 @@ static void autoencodes(void **state)
     zs_tensorfile *f = golden_open(SET, "golden.safetensors");
     size_t n;
     float *z = golden_f32(f, "z_sem", &n);
-    for (int i = 0; i < 2; i++) {
-        zs_model *m = open_model(SET, backends[i]);
-        zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 10, .z = z};
-        compare(f, &g, "noise", "ddim10.decode");
-        compare(f, &g, "ddim10.x_T", "ddim10.reconstruct");
-        g.sampler = &zs_sampler_ddim_invert;
-        compare(f, &g, "x0", "ddim10.x_T");
-        zs_model_close(&m);
-    }
+    zs_model *m = open_model(SET, NULL), *plain = open_model(SET, "cpu-ref");
+    zs_generation g = {.model = plain, .sampler = &zs_sampler_ddim, .steps = 10, .z = z};
+    compare(f, &g, "noise", "ddim10.decode");
+    g.model = m;
+    compare(f, &g, "noise", "ddim10.decode");
+    compare(f, &g, "ddim10.x_T", "ddim10.reconstruct");
+    g.sampler = &zs_sampler_ddim_invert;
+    compare(f, &g, "x0", "ddim10.x_T");
+    zs_model_close(&m);
+    zs_model_close(&plain);
     zs_free(z);
     zs_tensorfile_close(&f);
 }
@@ -168,17 +168,15 @@ static void samples_without_codes(void **state)
     (void)state;
     golden_need(PLAIN);
     zs_tensorfile *f = golden_open(PLAIN, "golden.safetensors");
-    for (int i = 0; i < 2; i++) {
-        zs_model *m = open_model(PLAIN, backends[i]);
-        zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 10};
-        compare(f, &g, "x_T", "ddim10.sample");
-        float *noise = recorded_noise(f, zs_shape4(2, 32, 32, 3));
-        g.sampler = &zs_sampler_ddpm;
-        g.noise.recorded = noise;
-        compare(f, &g, "x_T", "ddpm.sample");
-        zs_free(noise);
-        zs_model_close(&m);
-    }
+    zs_model *m = open_model(PLAIN, NULL);
+    zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 10};
+    compare(f, &g, "x_T", "ddim10.sample");
+    float *noise = recorded_noise(f, zs_shape4(2, 32, 32, 3));
+    g.sampler = &zs_sampler_ddpm;
+    g.noise.recorded = noise;
+    compare(f, &g, "x_T", "ddpm.sample");
+    zs_free(noise);
+    zs_model_close(&m);
     zs_tensorfile_close(&f);
 }
 
