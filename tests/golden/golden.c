@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/golden/golden.h"
-
-#include "io/io.h"
+#include "tests/golden/golden_unpack.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -12,12 +11,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-enum { SETS = 8 };
-static struct unpacked {
-    char set[64], path[128];
-} unpacked[SETS];
-static size_t n_unpacked;
 
 /* Place i, or NULL past the last. */
 static const char *place(int i)
@@ -72,26 +65,48 @@ zs_tensorfile *golden_open(const char *set, const char *file)
     return f;
 }
 
-/* ---- packed checkpoints ---- */
+/* ---- checkpoints ---- */
 
-/* Fixed-point integers of 2 or 3 little-endian bytes, times the tensor's scale. */
-static float unpack_one(const uint8_t *p, int bytes, float scale)
+enum { SETS = 8 };
+static struct unpacked {
+    char set[64], path[160];
+} unpacked[SETS];
+static size_t n_unpacked;
+
+static const char *unpacked_path(const char *set, const char *packed)
 {
-    int32_t v = (int32_t)((uint32_t)p[0] << 8 | (uint32_t)p[1] << 16);
-    if (bytes == 3)
-        v = (int32_t)((uint32_t)v << 8 >> 8 | (uint32_t)p[2] << 24), v = (int32_t)v;
-    return (float)v * scale;
+    zs_error err = {0};
+    for (size_t i = 0; i < n_unpacked; i++)
+        if (strcmp(unpacked[i].set, set) == 0)
+            return unpacked[i].path;
+    assert_true(n_unpacked < SETS);
+    struct unpacked *u = &unpacked[n_unpacked++];
+    (void)snprintf(u->set, sizeof u->set, "%s", set);
+    (void)snprintf(u->path, sizeof u->path, "/tmp/zsem-golden-%ld-%s.safetensors", (long)getpid(),
+                   set);
+    if (golden_unpack(u->path, packed, &err) < 0)
+        fail_msg("%s", err.message);
+    return u->path;
 }
 
 const char *golden_checkpoint(const char *set)
 {
-    (void)unpack_one;
-    (void)unpacked;
-    (void)n_unpacked;
     static char path[512];
-    if (!find(path, set, "last.ckpt"))
-        fail_msg("no checkpoint for %s", set);
-    return path;
+    for (int i = 0; place(i); i++) {
+        (void)snprintf(path, sizeof path, "%s/%s/last.ckpt", place(i), set);
+        if (access(path, R_OK) == 0)
+            return path;
+        (void)snprintf(path, sizeof path, "%s/%s/packed.safetensors", place(i), set);
+        if (access(path, R_OK) == 0)
+            return unpacked_path(set, path);
+    }
+    fail_msg("no checkpoint for %s", set);
+    return NULL;
+}
+
+double golden_slack(const char *set)
+{
+    return zs_str_ends(golden_checkpoint(set), "last.ckpt") ? 1 : 5;
 }
 
 void golden_cleanup(void)
@@ -170,4 +185,49 @@ double golden_norm_error(const float *a, const float *b, size_t n)
         b2 += (double)b[i] * (double)b[i];
     }
     return b2 > 0 ? sqrt(d2 / b2) : sqrt(d2);
+}
+
+/* ---- gradients ---- */
+
+zs_tensorfile *golden_gradients(const char *set)
+{
+    bool full = golden_has_file(set, "grads.safetensors");
+    return golden_open(set, full ? "grads.safetensors" : "grads-sampled.safetensors");
+}
+
+size_t golden_gradient_count(const zs_tensorfile *f)
+{
+    return zs_tensorfile_count(f) - (zs_tensorfile_find(f, "norms") >= 0);
+}
+
+static double norm_of(const float *v, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)v[i] * (double)v[i];
+    return sqrt(sum);
+}
+
+double golden_gradient_error(zs_tensorfile *f, const char *name, const float *got, size_t n,
+                             double *norm)
+{
+    size_t k, index = index_of(f, name), count;
+    float *want = golden_f32(f, name, &k);
+    double error;
+    if (k == n) {
+        *norm = norm_of(want, n);
+        error = golden_norm_error(got, want, n);
+    } else {
+        float *norms = golden_f32(f, "norms", &count), *sample = zs_alloc(k, sizeof *sample);
+        *norm = (double)norms[index];
+        for (size_t i = 0; i < k; i++)
+            sample[i] = got[i * n / k];
+        error = golden_norm_error(sample, want, k) * norm_of(want, k) /
+                (*norm * sqrt((double)k / (double)n));
+        error = fmax(error, fabs(norm_of(got, n) / *norm - 1));
+        zs_free(norms);
+        zs_free(sample);
+    }
+    zs_free(want);
+    return error;
 }

@@ -27,11 +27,25 @@ bool golden_has_file(const char *set, const char *file);
 const char *golden_checkpoint(const char *set);
 void golden_cleanup(void);
 
+/* 1, or 5 when the checkpoint comes from the committed selection: how much further the rounding of
+ * its weights may take results that amplify them, such as inverting and decoding again. */
+double golden_slack(const char *set);
+
 /* One array as f32 / int64, owned (zs_free); *n elements. 4-D arrays are turned from NCHW into
  * NHWC by golden_nhwc, which also gives their shape. */
 float *golden_f32(zs_tensorfile *f, const char *name, size_t *n);
 int64_t *golden_i64(zs_tensorfile *f, const char *name, size_t *n);
 float *golden_nhwc(zs_tensorfile *f, const char *name, zs_shape *s);
+
+/* Gradients of one set by parameter name: all of them, or the committed selection's samples. */
+zs_tensorfile *golden_gradients(const char *set);
+size_t golden_gradient_count(const zs_tensorfile *f);
+
+/* |got - recorded| / |recorded| of one gradient of n numbers in PyTorch's order; where the file has
+ * samples only, the larger of that over the samples and the error of the norm. *norm is the
+ * recorded one. */
+double golden_gradient_error(zs_tensorfile *f, const char *name, const float *got, size_t n,
+                             double *norm);
 
 /* max |a-b| / max |b| (not finite when a or b is not); |a-b| / |b| as Euclidean norms. */
 double golden_max_error(const float *a, const float *b, size_t n);
