@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,12 +12,23 @@ static int fail(const zs_error *err)
     return err->status == ZS_E_CANCELLED && cli_signals_caught() ? CLI_INTERRUPTED : CLI_FAILED;
 }
 
+/* A reader that went away needs no message. */
+static int finish_stdout(void)
+{
+    if (!ferror(stdout) && fflush(stdout) == 0)
+        return CLI_OK;
+    if (errno != EPIPE)
+        fprintf(stderr, "zsem: standard output: cannot be written: %s; send it elsewhere\n",
+                strerror(errno));
+    return CLI_FAILED;
+}
+
 static int print_result(const zs_task_result *r, const cli_options *opt)
 {
     const char *s = opt->json ? r->json : opt->quiet ? NULL : r->text;
-    if (s && (fputs(s, stdout) == EOF || (opt->json && putchar('\n') == EOF)))
-        return CLI_FAILED;
-    return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+    if (s && fputs(s, stdout) != EOF && opt->json)
+        putchar('\n');
+    return finish_stdout();
 }
 
 static int run_task(int argc, char **argv)
@@ -30,6 +42,7 @@ static int run_task(int argc, char **argv)
         r = cli_parse(call, &opt, zs_task_find(argv[1]), argc, argv, &err);
     if (r > 0) {
         cli_help_task(zs_task_find(argv[1]));
+        status = finish_stdout();
     } else {
         zs_ui ui = cli_progress_start(&opt);
         if (r == 0)
@@ -44,15 +57,16 @@ static int run_task(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    cli_signals_install();
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         cli_help();
-        return argc < 2 ? CLI_FAILED : CLI_OK;
+        int status = finish_stdout();
+        return argc < 2 ? CLI_FAILED : status;
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("zsem %s\n", zs_version());
-        return CLI_OK;
+        return finish_stdout();
     }
-    cli_signals_install();
     return run_task(argc, argv);
 }

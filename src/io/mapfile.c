@@ -12,7 +12,8 @@ int zs_mapfile_open(zs_mapfile *m, const char *path, zs_error *err)
 {
     *m = (zs_mapfile){0};
     struct stat st;
-    int status = ZS_OK, fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* without O_NONBLOCK a named pipe waits for a writer that may never come */
+    int status = ZS_OK, fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return zs_fail(err, ZS_E_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &st) != 0) {

@@ -25,8 +25,10 @@ int zs_outfile_open(zs_outfile *o, const char *path, zs_error *err)
             unlink(o->tmp);
         }
         zs_outfile_abort(o);
-        return zs_fail(err, ZS_E_IO, "%s: cannot be written: %s", path, strerror(e));
+        return zs_fail(err, ZS_E_IO, "%s: cannot be written: %s; choose another place", path,
+                       strerror(e));
     }
+    errno = 0; /* so that commit does not report somebody else's failure */
     return ZS_OK;
 }
 
@@ -45,7 +47,7 @@ static void sync_folder_of(const char *path)
 int zs_outfile_commit(zs_outfile *o, zs_error *err)
 {
     int e = 0;
-    errno = 0;
+    /* after a failed fwrite its errno is the only trace of the cause */
     if (ferror(o->f) || fflush(o->f) != 0 || fsync(fileno(o->f)) != 0)
         e = errno ? errno : EIO;
     if (fclose(o->f) != 0 && e == 0)
@@ -54,7 +56,8 @@ int zs_outfile_commit(zs_outfile *o, zs_error *err)
     if (e == 0 && rename(o->tmp, o->path) != 0)
         e = errno;
     if (e != 0) {
-        zs_fail(err, ZS_E_IO, "%s: could not be written: %s", o->path, strerror(e));
+        zs_fail(err, ZS_E_IO, "%s: could not be written: %s; make room or choose another place",
+                o->path, strerror(e));
         unlink(o->tmp);
     } else {
         sync_folder_of(o->path);
@@ -108,5 +111,7 @@ int zs_mkdirs(const char *path, zs_error *err)
     if (e == 0 && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)))
         e = ENOTDIR;
     zs_free(p);
-    return e ? zs_fail(err, ZS_E_IO, "%s: folder cannot be created: %s", path, strerror(e)) : ZS_OK;
+    return e ? zs_fail(err, ZS_E_IO, "%s: folder cannot be created: %s; choose another place", path,
+                       strerror(e))
+             : ZS_OK;
 }
