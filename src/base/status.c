@@ -82,6 +82,8 @@ int zs_fail(zs_error *err, int status, const char *fmt, ...)
 
 int zs_fail_nomem(zs_error *err, unsigned long long bytes, const char *what)
 {
-    return zs_fail(err, ZS_E_NOMEM, "out of memory: %llu bytes for %s could not be allocated",
-                   bytes, what);
+    const char *remedy = strchr(what, ';');
+    int n = remedy ? (int)(remedy - what) : (int)strlen(what);
+    return zs_fail(err, ZS_E_NOMEM, "out of memory: %llu bytes for %.*s could not be allocated%s",
+                   bytes, n, what, remedy ? remedy : "");
 }

@@ -211,6 +211,10 @@ static void test_first_error_wins(void **state)
     assert_int_equal(zs_fail_nomem(&oom, 123456789ull, "the arena"), ZS_E_NOMEM);
     assert_non_null(strstr(oom.message, "123456789"));
     assert_non_null(strstr(oom.message, "the arena"));
+    zs_error remedy = {0};
+    zs_fail_nomem(&remedy, 8, "codes; lower --batch");
+    assert_string_equal(remedy.message, "out of memory: 8 bytes for codes could not be allocated; "
+                                        "lower --batch");
 }
 
 static void test_error_text_is_clean(void **state)
