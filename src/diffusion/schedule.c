@@ -4,6 +4,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Samplers divide by sqrt(abar) in float32. */
+static const double ABAR_MIN = 1e-70;
+
 static double beta_linear(double arg, int64_t i, int64_t steps)
 {
     (void)arg;
@@ -109,6 +112,13 @@ int zs_schedule_make(zs_schedule *out, const char *name, int64_t steps, zs_error
                 name, (long long)steps, beta);
         }
         abar *= 1.0 - beta;
+        if (abar < ABAR_MIN) {
+            zs_schedule_free(out);
+            return zs_fail(err, ZS_E_INVALID,
+                           "noise schedule '%s' with %lld steps leaves no signal after step %lld: "
+                           "use smaller betas",
+                           name, (long long)steps, (long long)i);
+        }
         out->t[i] = i;
         out->beta[i] = beta;
         out->abar[i] = abar;

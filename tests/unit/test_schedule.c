@@ -201,8 +201,8 @@ static void test_refused(void **state)
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
         refuse_spec(&full, specs[i]);
     zs_schedule_free(&full);
-    static const char *const names[] = {"",       "Linear",  "const", "const2",
-                                        "const0", "const-1", "cosin"};
+    static const char *const names[] = {"",        "Linear", "const",   "const2", "const0",
+                                        "const-1", "cosin",  "const0.5"}; /* abar would underflow */
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         zs_error err = {0};
         assert_int_equal(zs_schedule_make(&s, names[i], 1000, &err), ZS_E_INVALID);
