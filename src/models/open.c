@@ -2,6 +2,7 @@
 /* From a spec such as "last.ckpt,latent.pkl" to a model. */
 #include "models/model_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Sets what the user gave and what a file did not say. */
@@ -61,6 +62,21 @@ static int open_official(zs_model *m, const zs_official *net, const zs_model_opt
     return status == ZS_OK ? zs_official_read(m, net, err) : status;
 }
 
+/* Weights that are no numbers would make every result one that looks like a result. */
+static int check_finite(const zs_model *m, const char *path, zs_error *err)
+{
+    for (size_t i = 0; i < zs_params_count(m->params); i++) {
+        const zs_param *p = zs_params_at(m->params, i);
+        for (int64_t k = 0; k < p->numel; k++)
+            if (!isfinite(m->weights[p->offset + k]))
+                return zs_fail(err, ZS_E_FORMAT,
+                               "%s: tensor %s holds a number that is not finite; the file is "
+                               "damaged, or training went wrong: use an earlier one",
+                               path, p->name);
+    }
+    return ZS_OK;
+}
+
 /* Networks from f unless an earlier file gave them; 1 when f holds none. */
 static int take_networks(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {
@@ -77,6 +93,8 @@ static int take_networks(zs_model *m, zs_tensorfile *f, const zs_model_options *
                          zs_tensorfile_path(f));
     if (status == ZS_OK)
         status = meta ? open_bundle(m, f, meta, o, err) : open_official(m, &net, o, err);
+    if (status == ZS_OK)
+        status = check_finite(m, zs_tensorfile_path(f), err);
     json_decref(meta);
     return status;
 }
