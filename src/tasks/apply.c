@@ -342,7 +342,7 @@ static void report(apply *a)
     json_t *names = json_array();
     for (size_t i = 0; i < a->n_out; i++)
         json_array_append_new(names, json_string(a->out[i].name));
-    zs_result_set(a->env, "out", json_string(zs_opt_text(a->env, "out")));
+    zs_result_set(a->env, "out", zs_result_name(zs_opt_text(a->env, "out")));
     zs_result_set(a->env, "tensors", names);
     zs_strbuf_addf(a->env->text, "%s: %zu tensor%s written\n", zs_opt_text(a->env, "out"), a->n_out,
                    a->n_out == 1 ? "" : "s");

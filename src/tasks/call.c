@@ -206,6 +206,19 @@ void zs_result_set(zs_task_env *env, const char *key, json_t *v)
         env->text->failed = true; /* the one sticky failure that run() checks */
 }
 
+json_t *zs_result_name(const char *name)
+{
+    json_t *j = json_string(name);
+    char *copy = j ? NULL : zs_str_dup(name);
+    for (char *s = copy; s && *s; s++)
+        if ((unsigned char)*s >= 0x80)
+            *s = '?';
+    if (copy)
+        j = json_string(copy);
+    zs_free(copy);
+    return j;
+}
+
 static int set_environment(const zs_task_env *env)
 {
     zs_threads_set((int)zs_opt_int(env, "threads"));

@@ -179,7 +179,7 @@ static int write_page(demo *d)
     int status = path ? zs_page_write(&d->page, path, d->env->err)
                       : zs_fail_nomem(d->env->err, 64, "a name");
     if (status == ZS_OK) {
-        zs_result_set(d->env, "page", json_string(path));
+        zs_result_set(d->env, "page", zs_result_name(path));
         zs_strbuf_addf(d->env->text, "%s: all of it on one page\n", path);
     }
     zs_free(path);

@@ -2,6 +2,7 @@
 /* zsem encode: images -> z_sem codes in one file. */
 #include "tasks/pipeline.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 typedef struct encode {
@@ -13,6 +14,17 @@ typedef struct encode {
     int64_t n, dim;
 } encode;
 
+static int check_finite(const encode *e, int64_t first, int64_t n)
+{
+    char buf[4096];
+    for (int64_t i = first * e->dim; i < (first + n) * e->dim; i++)
+        if (!isfinite(e->z[i]))
+            return zs_fail(e->env->err, ZS_E_NUMERIC,
+                           "%s: the code of %s is not finite: the weights are damaged",
+                           zs_arg(e->env, 0), zs_images_name(e->im, i / e->dim, buf, sizeof buf));
+    return ZS_OK;
+}
+
 static int run_batches(encode *e)
 {
     int64_t batch = zs_opt_int(e->env, "batch");
@@ -23,6 +35,8 @@ static int run_batches(encode *e)
         status = zs_images_read(e->im, i, take, e->x, e->env->err);
         if (status == ZS_OK)
             status = zs_model_encode(e->m, e->z + i * e->dim, e->x, xs, e->env->err);
+        if (status == ZS_OK)
+            status = check_finite(e, i, take);
         if (status == ZS_OK)
             status = zs_ui_progress(
                 e->env->ui,
@@ -38,13 +52,11 @@ static json_t *name_list(const encode *e)
     char buf[4096];
     json_t *list = json_array(), *meta = json_object();
     for (int64_t i = 0; i < e->n; i++) {
-        const char *name = zs_images_name(e->im, i, buf, sizeof buf);
-        json_t *s = json_string(name);
-        json_array_append_new(list, s ? s : json_string("?")); /* not UTF-8 */
+        json_array_append_new(list, zs_result_name(zs_images_name(e->im, i, buf, sizeof buf)));
     }
     char *text = json_dumps(list, JSON_COMPACT);
     json_object_set_new(meta, "names", json_string(text ? text : "[]"));
-    json_object_set_new(meta, "model", json_string(zs_arg(e->env, 0)));
+    json_object_set_new(meta, "model", zs_result_name(zs_arg(e->env, 0)));
     free(text);
     json_decref(list);
     return meta;
@@ -56,9 +68,6 @@ static int write_codes(const encode *e, const char *path)
         .name = "z_sem", .dtype = ZS_F32, .nd = 2, .shape = {e->n, e->dim}, .data = e->z};
     if (zs_str_ends(path, ".npy"))
         return zs_npy_write(path, &t, e->env->err);
-    if (!zs_str_ends(path, ".safetensors"))
-        return zs_fail(e->env->err, ZS_E_INVALID, "%s: --out must end in .safetensors or .npy",
-                       path);
     json_t *meta = name_list(e);
     int status = zs_safetensors_write(path, &t, 1, meta, e->env->err);
     json_decref(meta);
@@ -69,6 +78,8 @@ static int run(zs_task_env *env)
 {
     encode e = {.env = env};
     const char *out = zs_opt_text(env, "out");
+    if (!zs_str_ends(out, ".npy") && !zs_str_ends(out, ".safetensors"))
+        return zs_fail(env->err, ZS_E_INVALID, "%s: --out must end in .safetensors or .npy", out);
     int status = zs_pipeline_open(&e.m, env, zs_arg(env, 0), ZS_BOX_ENCODER, false);
     if (status == ZS_OK)
         status = zs_pipeline_images(&e.im, &e.shape, env, e.m);
@@ -80,14 +91,17 @@ static int run(zs_task_env *env)
     e.x =
         zs_alloc((size_t)zs_opt_int(env, "batch"), (size_t)zs_images_elements(e.im) * sizeof *e.x);
     if (!e.z || !e.x)
-        status =
-            zs_fail_nomem(env->err, (unsigned long long)(e.n * e.dim) * 4, "codes; lower --batch");
+        status = zs_fail_nomem(
+            env->err,
+            4 * ((unsigned long long)(e.n * e.dim) +
+                 (unsigned long long)(zs_opt_int(env, "batch") * zs_images_elements(e.im))),
+            "codes and a batch of images; lower --batch");
     if (status == ZS_OK)
         status = run_batches(&e);
     if (status == ZS_OK)
         status = write_codes(&e, out);
     if (status == ZS_OK) {
-        zs_result_set(env, "out", json_string(out));
+        zs_result_set(env, "out", zs_result_name(out));
         zs_result_set(env, "images", json_integer(e.n));
         zs_result_set(env, "z_dim", json_integer(e.dim));
         zs_strbuf_addf(env->text, "%s: %lld codes of %lld numbers\n", out, (long long)e.n,

@@ -80,7 +80,7 @@ static int run(zs_task_env *env)
     if (status == ZS_OK)
         status = write_results(&t, dir);
     if (status == ZS_OK) {
-        zs_result_set(env, "out", json_string(dir));
+        zs_result_set(env, "out", zs_result_name(dir));
         zs_result_set(env, "images", json_integer(t.n));
         zs_strbuf_addf(env->text, "%s/interpolate.png: %lld images from the first to the second\n",
                        dir, (long long)t.n);

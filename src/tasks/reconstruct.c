@@ -56,8 +56,9 @@ static int measure(reconstruct *r, int64_t i, int64_t index)
     const char *name = zs_images_name(r->im, index, buf, sizeof buf);
     r->mse += mse;
     r->ssim += ssim;
-    json_array_append_new(r->list, json_pack("{s:s#, s:f, s:f}", "name", name, (int)strlen(name),
-                                             "mse", mse, "ssim", ssim));
+    if (json_array_append_new(r->list, json_pack("{s:o, s:f, s:f}", "name", zs_result_name(name),
+                                                 "mse", mse, "ssim", ssim)) != 0)
+        return zs_fail_nomem(r->env->err, strlen(name), "the result");
     if (r->n <= 32)
         zs_strbuf_addf(r->env->text, "%s  MSE %.6f  SSIM %.4f\n", name, mse, ssim);
     return ZS_OK;

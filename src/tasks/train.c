@@ -151,7 +151,7 @@ static int make_config(zs_train_config *c, zs_task_env *env)
 
 static void report(zs_task_env *env, const zs_train_config *c, const zs_train_report *r)
 {
-    zs_result_set(env, "out", json_string(c->out));
+    zs_result_set(env, "out", zs_result_name(c->out));
     zs_result_set(env, "step", json_integer(r->step));
     zs_result_set(env, "images", json_integer(r->samples));
     zs_result_set(env, "loss", json_real(r->loss));

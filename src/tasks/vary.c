@@ -76,7 +76,7 @@ static int run(zs_task_env *env)
     if (status == ZS_OK)
         status = write_results(&v, dir);
     if (status == ZS_OK) {
-        zs_result_set(env, "out", json_string(dir));
+        zs_result_set(env, "out", zs_result_name(dir));
         zs_result_set(env, "variations", json_integer(v.n));
         zs_strbuf_addf(env->text, "%s/vary.png: the original, then %lld variations\n", dir,
                        (long long)v.n);
