@@ -46,6 +46,14 @@ printf '\x80\x02cposix\nsystem\nX\x12\x00\x00\x00touch '"$dir"'/pwned\x85R.' >"$
 refuse evil.pt -- "$ZSEM" info "$dir/evil.pt"
 check "nothing was executed" test ! -e "$dir/pwned"
 
+# weights that are no numbers
+header=$(od -An -tu8 -N8 "$tiny" | tr -d ' ')
+cp "$tiny" "$dir/nan.safetensors"
+printf '\xff\xff\xff\x7f\xff\xff\xff\x7f' |
+    dd of="$dir/nan.safetensors" bs=1 seek=$((8 + header)) conv=notrunc 2>/dev/null
+refuse nan.safetensors "not finite" -- "$ZSEM" vary "$dir/nan.safetensors" "$image" --out "$dir/vary"
+refuse nan.safetensors "not finite" -- "$ZSEM" encode "$dir/nan.safetensors" "$image" --out "$dir/z.npy"
+
 # a wrong model for the command
 refuse ddpm encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
 refuse ddpm encoder -- "$ZSEM" vary "$plain" "$image" --out "$dir/vary"
@@ -58,6 +66,8 @@ cp "$dir/letter.ckpt" "$dir/letter.png"
 refuse letter.png -- "$ZSEM" encode "$tiny" "$dir/letter.png" --out "$dir/z.npy"
 head -c 100 "$image" >"$dir/cut.png"
 refuse cut.png -- "$ZSEM" encode "$tiny" "$dir/cut.png" --out "$dir/z.npy"
+mkfifo "$dir/pipe.png"
+refuse pipe.png "regular file" -- timeout 60 "$ZSEM" encode "$tiny" "$dir/pipe.png" --out "$dir/z.npy"
 mkdir "$dir/none"
 refuse "$dir/none" -- "$ZSEM" encode "$tiny" "$dir/none" --out "$dir/z.npy"
 refuse nothere -- "$ZSEM" encode "$tiny" "$dir/nothere*.png" --out "$dir/z.npy"
@@ -66,16 +76,25 @@ refuse "one image" -- "$ZSEM" vary "$tiny" share/images --out "$dir/vary"
 check "no codes were written" test ! -e "$dir/z.npy"
 
 # outputs that cannot be
-refuse z.txt .safetensors -- "$ZSEM" encode "$tiny" "$image" --out "$dir/z.txt"
+refuse z.txt .safetensors -- "$ZSEM" encode "$dir/not-read" "$image" --out "$dir/z.txt"
 refuse no/such -- "$ZSEM" encode "$tiny" "$image" --out "$dir/no/such/z.npy"
 refuse /proc/zsem -- "$ZSEM" reconstruct "$tiny" "$image" --steps 2 --out /proc/zsem
 if [ -w /dev/full ]; then
     refuse /dev/full -- "$ZSEM" convert "$tiny" /dev/full/x.safetensors
 fi
 # a full disk: files larger than the limit cannot be written
-full() { (ulimit -f 8; trap '' XFSZ; exec "$@"); }
-refuse full.safetensors -- full "$ZSEM" convert "$tiny" "$dir/full.safetensors"
+full() { (ulimit -f 8; exec "$@"); }
+refuse full.safetensors "File too large" -- full "$ZSEM" convert "$tiny" "$dir/full.safetensors"
 check "nothing is left of it" test -z "$(find "$dir" -name 'full.safetensors*')"
+
+# standard output that is full
+onto_full() { "$@" >/dev/full; }
+if [ -w /dev/full ]; then
+    refuse "standard output" "No space left" -- onto_full "$ZSEM" info "$tiny"
+    refuse "standard output" -- onto_full "$ZSEM" --help
+    refuse "standard output" -- onto_full "$ZSEM" vary --help
+    refuse "standard output" -- onto_full "$ZSEM" --version
+fi
 
 # training
 refuse data -- "$ZSEM" train autoencoder --out "$dir/run"
@@ -90,6 +109,12 @@ accept "$ZSEM" encode "$tiny" share/images --out "$dir/z.safetensors" --threads 
 accept "$ZSEM" reconstruct "$tiny" "$image" --steps 2 --out "$dir/rec" --json
 check "JSON result" grep -q mean_mse "$dir/.out"
 check "grid written" test -s "$dir/rec/grid.png"
+# names need not be UTF-8; JSON must be
+latin=$dir/$(printf 'caf\xe9.png')
+cp "$image" "$latin"
+accept "$ZSEM" reconstruct "$tiny" "$latin" --steps 2 --json
+check "the name is there" grep -q '"caf?.png"' "$dir/.out"
+accept "$ZSEM" encode "$tiny" "$latin" --out "$dir/$(printf 'caf\xe9.npy')" --json
 accept "$ZSEM" info "$tiny"
 accept "$ZSEM" convert "$tiny" "$dir/half.safetensors" --dtype f16
 accept "$ZSEM" info "$dir/half.safetensors" --json
