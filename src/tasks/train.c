@@ -123,6 +123,7 @@ static void fill_from_options(zs_train_config *c, zs_task_env *env)
     c->keep = zs_opt_int(env, "keep");
     c->preview_images = zs_opt_int(env, "sample-every");
     c->loader_threads = (int)zs_opt_int(env, "loader-threads");
+    c->init = zs_opt_text(env, "init");
     c->backend = zs_opt_text(env, "device");
     c->exec_flags = zs_opt_flag(env, "recompute") ? ZS_EXEC_RECOMPUTE : 0;
 }
@@ -180,6 +181,8 @@ static const zs_option options[] = {
      "folder of the run: checkpoints, log, samples, model"},
     {"preset", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
      "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256"},
+    {"init", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,
+     "start a new run from these weights: fine-tune a bundle or an official checkpoint"},
     {"set", ZS_OPTION_LIST, "KEY=VALUE", NULL, 0, 0,
      "change one setting: lr, ema, clip, z_dim, model_channels, channel_mult=1,2,4, ..."},
     {"batch", ZS_OPTION_INT, "N", NULL, 1, 1048576, "images per step (the preset's)"},
@@ -202,6 +205,8 @@ static const zs_option options[] = {
 static const char *const examples[] = {
     "zsem train autoencoder --data photos/ --out runs/mine --preset ffhq64",
     "zsem train autoencoder --data fashion-mnist --out runs/fashion --set z_dim=64",
+    "zsem train autoencoder --data photos/ --out runs/tuned --init last.ckpt --preset ffhq128 "
+    "--set lr=2e-5",
     "zsem train ddpm --data fashion-mnist --out runs/baseline --images 500000", NULL};
 
 const zs_task zs_task_train = {

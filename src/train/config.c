@@ -69,8 +69,8 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
 {
     json_t *model = zs_model_config_to_json(&c->model);
     json_t *train = fixed_part(c, data_fingerprint, data_images);
-    json_t *run = json_pack("{s:s, s:I, s:I}", "data", c->data, "images", (json_int_t)c->images,
-                            "micro_batch", (json_int_t)c->micro_batch);
+    json_t *run = json_pack("{s:s, s:s?, s:I, s:I}", "data", c->data, "init", c->init, "images",
+                            (json_int_t)c->images, "micro_batch", (json_int_t)c->micro_batch);
     json_t *all = model && train && run
                       ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)
                       : NULL;

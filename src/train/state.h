@@ -24,6 +24,11 @@ int zs_train_state_new(zs_train_state *s, const zs_params *layout, const zs_back
 /* Initial weights from the seed; the moving average starts as a copy of them. */
 void zs_train_state_init(zs_train_state *s, uint64_t seed);
 
+/* Weights of the MODEL `spec` (zs_model_open; its moving average), and a fresh average that starts
+ * there. Boxes that the layout lacks are left out. ZS_E_INVALID names the first parameter that the
+ * model lacks or holds in another shape; also whatever zs_model_open returns. */
+int zs_train_state_take(zs_train_state *s, const char *spec, zs_error *err);
+
 /* Idempotent. */
 void zs_train_state_free(zs_train_state *s);
 

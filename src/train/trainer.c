@@ -69,6 +69,12 @@ static int open_loader(trainer *t, zs_error *err)
     return zs_loader_open(&t->loader, t->source, &lc, err);
 }
 
+static int start_anew(trainer *t, zs_error *err)
+{
+    zs_train_state_init(&t->s, t->c->seed);
+    return t->c->init ? zs_train_state_take(&t->s, t->c->init, err) : ZS_OK;
+}
+
 static int resume_or_init(trainer *t, zs_error *err)
 {
     int status = zs_checkpoint_resume(&t->s, &t->dir, t->config, t->ui, err);
@@ -79,7 +85,9 @@ static int resume_or_init(trainer *t, zs_error *err)
         zs_ui_log(t->ui, ZS_LOG_INFO, "%s: resuming at step %lld, %lld images seen", t->c->out,
                   (long long)t->s.step, (long long)t->s.samples);
     else
-        zs_train_state_init(&t->s, t->c->seed);
+        status = start_anew(t, err);
+    if (status < 0)
+        return status;
     t->start_step = t->s.step;
     t->start_samples = t->logged_samples = t->s.samples;
     t->before = t->s.seconds;
@@ -162,7 +170,7 @@ static int save(trainer *t, zs_error *err)
     if (!isfinite(zs_grad_norm(t->s.b.param, t->s.b.n)))
         return zs_fail(err, ZS_E_NUMERIC,
                        "%s: the weights are no longer finite at step %lld, which is not saved; try "
-                       "a lower --lr in another --out",
+                       "a lower --set lr= in another --out",
                        t->c->out, (long long)t->s.step);
     char *path = zs_rundir_step_file(&t->dir, "checkpoints", t->s.step, ".safetensors");
     if (!path)
@@ -225,7 +233,7 @@ static int numeric_failure(const trainer *t, const zs_batch *batch, zs_error *er
                  (long long)t->saved_step);
     int status = zs_fail(err, ZS_E_NUMERIC,
                          "%s: training stopped at step %lld: loss %g, gradient norm %g, images %s; "
-                         "%s; try a lower --lr in another --out",
+                         "%s; try a lower --set lr= in another --out",
                          t->c->out, (long long)(t->s.step + 1), t->loss, t->grad_norm,
                          names.s ? names.s : "?", saved);
     zs_strbuf_free(&names);

@@ -18,6 +18,7 @@ typedef struct zs_train_config {
     int64_t images;            /* train until at least so many images were seen, >= 1 */
     const char *data;          /* zs_source_open; the content may not change, its place may */
     const char *out;           /* folder of the run */
+    const char *init;          /* MODEL whose weights a new run starts from, or NULL */
     int64_t micro_batch;       /* divides batch; 0: batch. Changes the last bits of sums */
     int64_t log_steps;         /* a line of log.jsonl every so many steps; 0: none */
     int64_t checkpoint_steps;  /* a checkpoint every so many steps; 0: by time alone */

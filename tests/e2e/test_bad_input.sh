@@ -103,6 +103,19 @@ refuse nosuch fashion32 -- "$ZSEM" train autoencoder --data share/images --out "
 refuse color -- "$ZSEM" train autoencoder --data share/images --out "$dir/run" --preset fashion32 --set color=3
 refuse sculpture -- "$ZSEM" train sculpture --data share/images --out "$dir/run"
 
+refuse "$plain" missing -- "$ZSEM" train autoencoder --data share/images --out "$dir/tuned" --preset fashion32 \
+    --quiet --init "$plain" --set model_channels=8 --set channel_mult=1,2 --set enc_channel_mult=1,2,2 --set z_dim=8 \
+    --set embed_channels=16 --set attention=16
+train autoencoder --out "$dir/tuned" --set enc_channel_mult=1,2,2 --set z_dim=8 --init "$tiny" --set lr=1e-12 --seed 5
+codes() # rounded: the one step of training moves the last bits
+{
+    "$ZSEM" encode "$dir/$1/model.safetensors" "$image" --out "$dir/$1.npy" --quiet &&
+        od -An -v -tf4 -j128 "$dir/$1.npy" | awk '{ for (i = 1; i <= NF; i++) printf "%.4f ", $i }'
+}
+check "a run starts from the weights it is given" test "$(codes tuned)" = "$(codes autoencoder)"
+train autoencoder --out "$dir/other" --set enc_channel_mult=1,2,2 --set z_dim=8 --set lr=1e-12 --seed 5
+check "and from others without --init" test "$(codes other)" != "$(codes autoencoder)"
+
 # not bad at all: one good image and odd ones
 accept "$ZSEM" encode "$tiny" "$image" --out "$dir/z.npy"
 accept "$ZSEM" encode "$tiny" share/images --out "$dir/z.safetensors" --threads 1
