@@ -85,6 +85,7 @@ fuzz-smoke:
 	@scripts/fuzz-smoke build/fuzz $(SECONDS_EACH)
 
 gpu-check:
+	@ls src/backend/cuda/*.cu >/dev/null 2>&1 || { echo 'gpu-check: src/backend/cuda has no kernels yet, so there is nothing to check' >&2; exit 1; }
 	@scripts/setup build test
 	@mkdir -p build
 	@$(call configure,cuda,-DZSEM_TESTS=ON)
