@@ -266,15 +266,16 @@ static void plans_do_not_matter(void **state)
 {
     (void)state;
     golden_need(SET);
-    static const unsigned flags[] = {ZS_EXEC_RECOMPUTE, ZS_EXEC_POISON, ZS_EXEC_NO_REUSE,
-                                     ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON};
+    static const unsigned flags[] = {ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON, ZS_EXEC_RECOMPUTE,
+                                     ZS_EXEC_POISON, ZS_EXEC_NO_REUSE};
     zs_tensorfile *f = golden_open(SET, "golden.safetensors");
     batch b = first_step(f);
     for (int i = 0; i < 2; i++) {
         float loss, other_loss;
         size_t n;
         float *g = gradients(backends[i].name, 0, &b, &loss, &n);
-        for (size_t k = 0; k < sizeof flags / sizeof flags[0]; k++) {
+        /* The slow reference kernels see the first combination only. */
+        for (size_t k = 0; k < (i == 0 ? 1 : sizeof flags / sizeof flags[0]); k++) {
             float *other = gradients(backends[i].name, flags[k], &b, &other_loss, &n);
             assert_memory_equal(&loss, &other_loss, sizeof loss);
             assert_memory_equal(g, other, n * sizeof *g);

@@ -342,6 +342,41 @@ static void reads_no_damaged_configuration(void **state)
     (void)remove(path);
 }
 
+/* Whichever allocation fails, opening fails cleanly or (a fact was dropped) succeeds. */
+static void survives_every_failed_allocation(void **state)
+{
+    char path[64];
+    zs_model_config c = random_config(true);
+    (void)state;
+    (void)scratch(path);
+    c.unet.levels = c.encoder.levels = 1;
+    c.unet.num_res_blocks = c.encoder.num_res_blocks = 1;
+    c.unet.attn_levels = c.encoder.attn_levels = 0;
+    sd s = make_sd(&c);
+    write_sd(&s, path);
+    zs_error none = {0};
+    zs_model *m = NULL;
+    (void)zs_alloc_fail_at(0);
+    assert_int_equal(zs_model_open(&m, path, NULL, &none), ZS_OK);
+    zs_model_close(&m);
+    long calls = zs_alloc_fail_at(0), failures = 0, tried = 0;
+    assert_true(calls > 100);
+    for (long n = 1; n <= calls; n += n < 300 ? 1 : 7, tried++) {
+        zs_error err = {0};
+        (void)zs_alloc_fail_at(n);
+        int status = zs_model_open(&m, path, NULL, &err);
+        (void)zs_alloc_fail_at(0);
+        assert_int_equal(status == ZS_OK, m != NULL);
+        assert_int_equal(status, err.status);
+        failures += status != ZS_OK;
+        zs_model_close(&m);
+    }
+    print_message("%ld allocations, %ld of %ld failures noticed\n", calls, failures, tried);
+    assert_true(failures * 10 > tried * 9);
+    free_sd(&s);
+    (void)remove(path);
+}
+
 /* ---- the networks of odd architectures ---- */
 
 static float *normal(size_t n, uint64_t index)
@@ -481,6 +516,7 @@ int main(void)
         cmocka_unit_test(bundles_keep_everything),
         cmocka_unit_test(writes_no_broken_weights),
         cmocka_unit_test(reads_no_damaged_configuration),
+        cmocka_unit_test(survives_every_failed_allocation),
         cmocka_unit_test(backends_agree),
         cmocka_unit_test(fresh_models_predict_zero),
         cmocka_unit_test(refuses_images_that_do_not_fit),

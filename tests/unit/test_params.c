@@ -144,7 +144,7 @@ static void initial_values(void **state)
     (void)state;
     assert_int_equal(zs_params_new(&ps, &err), ZS_OK);
     for (int i = 0; i < 4; i++) {
-        char name[8];
+        char name[16];
         (void)snprintf(name, sizeof name, "p%d", i);
         zs_param p = want(name, 2, N / 50, 50, 1, ZS_LAYOUT_PLAIN);
         p.init = inits[i];

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/* Model configurations: ranges with their messages, overrides, metadata. */
+#include "models/models.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static zs_model_config fashion(void)
+{
+    zs_preset p;
+    zs_error err = {0};
+    assert_int_equal(zs_preset_find(&p, "fashion32", &err), ZS_OK);
+    p.autoencoder.prior = p.prior;
+    return p.autoencoder;
+}
+
+static void set(zs_model_config *c, const char *key_value)
+{
+    zs_error err = {0};
+    if (zs_model_config_set(c, key_value, &err) != ZS_OK)
+        fail_msg("%s: %s", key_value, err.message);
+}
+
+static void overrides(void **state)
+{
+    zs_model_config c = fashion();
+    zs_error err = {0};
+    (void)state;
+    set(&c, "image_size=64");
+    set(&c, "channels=3");
+    set(&c, "fit=crop");
+    set(&c, "channel_mult=1,2,3");
+    set(&c, "enc_channel_mult=1,2,4,8");
+    set(&c, "model_channels=64");
+    set(&c, "attention=32,16");
+    set(&c, "num_res_blocks=3");
+    set(&c, "enc_num_res_blocks=2");
+    set(&c, "heads=4");
+    set(&c, "embed_channels=256");
+    set(&c, "z_dim=96");
+    set(&c, "dropout=0.25");
+    set(&c, "T=500");
+    set(&c, "beta_schedule=cosine");
+    set(&c, "latent_beta_schedule=const0.01");
+    assert_int_equal(zs_model_config_validate(&c, &err), ZS_OK);
+    assert_int_equal(c.unet.levels, 3);
+    assert_int_equal(c.unet.ch[2], 192);
+    assert_int_equal(c.encoder.ch[3], 512);
+    assert_int_equal(c.unet.attn_levels, 6);
+    assert_int_equal(c.encoder.in_channels, 3);
+    assert_int_equal(c.encoder.z_dim, 96);
+    assert_int_equal(c.prior.z_dim, 96);
+    assert_int_equal(c.encoder.heads, 4);
+    set(&c, "attention=none");
+    assert_int_equal(c.unet.attn_levels, 0);
+    assert_int_equal(zs_model_config_set(&c, "lr=1e-4", &err), 1);
+    assert_int_equal(err.status, ZS_OK);
+}
+
+static void refused_overrides(void **state)
+{
+    static const char *const bad[] = {"image_size",
+                                      "image_size=",
+                                      "image_size=12a",
+                                      "channel_mult=1,,",
+                                      "channel_mult=0",
+                                      "dropout=much",
+                                      "attention=",
+                                      "channel_mult=1,2,3,4,5,6,7,8,9",
+                                      "T=1e3",
+                                      "model_channels=0",
+                                      "beta_schedule=a-name-that-is-far-too-long-to-keep"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        zs_model_config c = fashion();
+        zs_error err = {0};
+        if (zs_model_config_set(&c, bad[i], &err) != ZS_E_INVALID)
+            fail_msg("%s was accepted", bad[i]);
+        assert_true(strlen(err.message) > 10);
+    }
+}
+
+/* Each row breaks one field; the message names it. */
+static void refused_configurations(void **state)
+{
+    static const struct {
+        const char *set, *says;
+    } rows[] = {{"image_size=33", "image_size is 33"},
+                {"channels=2", "channels is 2"},
+                {"fit=stretch", "fit is \"stretch\""},
+                {"num_res_blocks=0", "generator.num_res_blocks is 0, outside 1..16"},
+                {"enc_num_res_blocks=17", "encoder.num_res_blocks is 17, outside 1..16"},
+                {"heads=3", "attention heads do not divide"},
+                {"embed_channels=0", "generator.embed_channels is 0"},
+                {"z_dim=-1", "generator.z_dim is -1"},
+                {"dropout=1", "generator.dropout is 1"},
+                {"T=0", "diffusion.T is 0"},
+                {"model_channels=33", "generator.model_channels is 33; it must be even"},
+                {"beta_schedule=sqrt", "beta schedule \"sqrt\" is unknown"},
+                {"latent_beta_schedule=const2", "\"const2\" is unknown"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        zs_model_config c = fashion();
+        zs_error err = {0};
+        set(&c, rows[i].set);
+        assert_int_equal(zs_model_config_validate(&c, &err), ZS_E_INVALID);
+        if (!strstr(err.message, rows[i].says))
+            fail_msg("%s: \"%s\"", rows[i].set, err.message);
+    }
+}
+
+/* In range, but 32 groups cannot split them: found while the network is laid out. */
+static void channels_that_groups_do_not_divide(void **state)
+{
+    zs_model_config c = fashion();
+    zs_error err = {0};
+    zs_params *ps = NULL;
+    (void)state;
+    c.unet.ch[1] = 40;
+    assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_E_INVALID);
+    assert_null(ps);
+    assert_non_null(strstr(err.message, "normalises 40 channels"));
+}
+
+static void metadata_round_trip(void **state)
+{
+    (void)state;
+    for (size_t i = 0; zs_preset_name(i); i++) {
+        zs_preset p;
+        zs_error err = {0};
+        zs_model_config back;
+        assert_int_equal(zs_preset_find(&p, zs_preset_name(i), &err), ZS_OK);
+        zs_model_config *c[] = {&p.autoencoder, &p.ddpm};
+        p.autoencoder.prior = p.prior;
+        for (int k = 0; k < 2; k++) {
+            json_t *j = zs_model_config_to_json(c[k]), *again;
+            assert_non_null(j);
+            if (zs_model_config_from_json(&back, j, "here", &err) < 0)
+                fail_msg("%s", err.message);
+            again = zs_model_config_to_json(&back);
+            assert_true(json_equal(j, again));
+            json_decref(j);
+            json_decref(again);
+        }
+    }
+}
+
+/* Every member of the metadata is needed: without it, or with a string instead, it is refused. */
+static void damaged_metadata(void **state)
+{
+    zs_model_config c = fashion(), back;
+    json_t *whole = zs_model_config_to_json(&c), *value;
+    const char *key;
+    (void)state;
+    assert_non_null(whole);
+    json_object_foreach(whole, key, value)
+    {
+        for (int k = 0; k < 2; k++) {
+            zs_error err = {0};
+            json_t *j = json_deep_copy(whole);
+            if (k == 0)
+                json_object_del(j, key);
+            else
+                json_object_set_new(j, key, json_array());
+            int status = zs_model_config_from_json(&back, j, "FILE", &err);
+            if (status == ZS_OK && !(k == 0 && strcmp(key, "prior") == 0))
+                fail_msg("accepted without %s", key);
+            assert_true(status == ZS_OK || strncmp(err.message, "FILE", 4) == 0);
+            json_decref(j);
+        }
+    }
+    json_decref(whole);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(overrides),
+        cmocka_unit_test(refused_overrides),
+        cmocka_unit_test(refused_configurations),
+        cmocka_unit_test(channels_that_groups_do_not_divide),
+        cmocka_unit_test(metadata_round_trip),
+        cmocka_unit_test(damaged_metadata),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
