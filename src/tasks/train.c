@@ -31,7 +31,7 @@ static int set_train_key(zs_train_config *c, const char *key_value, zs_error *er
             memcmp(k->name, key_value, (size_t)(eq - key_value)) != 0)
             continue;
         if (!zs_str_to_f64(eq + 1, &v) || v < k->min || v > k->max)
-            return zs_fail(err, ZS_E_INVALID, "--set %s: must be a number from %g to %g", key_value,
+            return zs_fail(err, ZS_E_INVALID, "--set %s: must be a number from %g to %.9g", key_value,
                            k->min, k->max);
         memcpy((char *)c + k->offset, &v, sizeof v);
         return ZS_OK;
