@@ -29,7 +29,8 @@ typedef struct zs_model_options {
                                a file does not say */
 } zs_model_options;
 
-/* Opens `spec`: a bundle, or official files joined with commas. *out is NULL on failure.
+/* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), or official files
+ * joined with commas. *out is NULL on failure.
  * ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID (an override), ZS_E_NOMEM. */
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
 

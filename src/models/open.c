@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Sets what the user gave and what a file did not say. */
 static int apply_overrides(zs_model *m, const zs_model_options *o, zs_error *err)
@@ -142,12 +143,25 @@ static int take_file(zs_model *m, const char *path, const zs_model_options *o, z
     return status;
 }
 
+/* The file that a part of a spec names: the folder of a training run stands for the bundle in it.
+ * Owned; NULL when out of memory. */
+static char *file_of_part(const char *part, size_t n)
+{
+    struct stat st;
+    char *path = zs_str_format("%.*s", (int)n, part);
+    if (!path || stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+        return path;
+    char *bundle = zs_str_format("%s/model.safetensors", path);
+    zs_free(path);
+    return bundle;
+}
+
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err)
 {
     int status = zs_model_new(out, spec, o, err);
     for (const char *s = spec; status == ZS_OK;) {
         size_t n = strcspn(s, ",");
-        char *path = zs_str_format("%.*s", (int)n, s);
+        char *path = file_of_part(s, n);
         status = path ? take_file(*out, path, o, err) : zs_fail_nomem(err, n, "a file name");
         zs_free(path);
         if (!s[n])

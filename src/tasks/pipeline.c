@@ -3,15 +3,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
-
-/* A run's folder stands for the bundle in it. */
-static char *bundle_in_folder(const char *spec)
-{
-    struct stat st;
-    return stat(spec, &st) == 0 && S_ISDIR(st.st_mode) ? zs_str_format("%s/model.safetensors", spec)
-                                                       : zs_str_dup(spec);
-}
 
 static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_error *err)
 {
@@ -34,22 +25,17 @@ int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box ne
 {
     size_t n = zs_opt_list_count(env, "set");
     const char **set = zs_calloc(n + 1, sizeof *set);
-    char *path = bundle_in_folder(spec);
     *m = NULL;
-    if (!set || !path) {
-        zs_free(set);
-        zs_free(path);
+    if (!set)
         return zs_fail_nomem(env->err, n * sizeof *set, "the options");
-    }
     for (size_t i = 0; i < n; i++)
         set[i] = zs_opt_list(env, "set", i);
     zs_model_options o = {.backend = zs_opt_text(env, "device"),
                           .batch = has_option(env, "batch") ? zs_opt_int(env, "batch") : 0,
                           .raw = raw || zs_opt_flag(env, "raw"),
                           .set = set};
-    int status = zs_model_open(m, path, &o, env->err);
+    int status = zs_model_open(m, spec, &o, env->err);
     zs_free(set);
-    zs_free(path);
     if (status == ZS_OK)
         status = wrong_model(*m, spec, needs, env->err);
     if (status < 0)
