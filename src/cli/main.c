@@ -60,7 +60,10 @@ int main(int argc, char **argv)
     cli_signals_install();
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
-        cli_help();
+        if (argc > 2 && zs_task_find(argv[2]))
+            cli_help_task(zs_task_find(argv[2]));
+        else
+            cli_help();
         int status = finish_stdout();
         return argc < 2 ? CLI_FAILED : status;
     }

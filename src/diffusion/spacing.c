@@ -111,11 +111,3 @@ int zs_schedule_respace(zs_schedule *out, const zs_schedule *full, const char *s
     zs_free(keep);
     return status;
 }
-
-int zs_schedule_respace_ddim(zs_schedule *out, const zs_schedule *full, int64_t steps,
-                             zs_error *err)
-{
-    char spec[32];
-    snprintf(spec, sizeof spec, "ddim%lld", (long long)steps);
-    return zs_schedule_respace(out, full, spec, err);
-}

@@ -12,8 +12,4 @@
  * out must not be `full`. ZS_E_INVALID names the spec and a remedy. */
 int zs_schedule_respace(zs_schedule *out, const zs_schedule *full, const char *spec, zs_error *err);
 
-/* "ddim<steps>", or the full process when steps equals its length. */
-int zs_schedule_respace_ddim(zs_schedule *out, const zs_schedule *full, int64_t steps,
-                             zs_error *err);
-
 #endif

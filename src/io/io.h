@@ -4,6 +4,7 @@
 #define ZS_IO_IO_H
 
 #include "io/imagefile.h"   /* zs_image_read, zs_image_write_png */
+#include "io/jsontext.h"    /* zs_json_text */
 #include "io/mapfile.h"     /* zs_mapfile: read-only mmap */
 #include "io/outfile.h"     /* zs_outfile: written whole or not at all */
 #include "io/tensorfile.h"  /* zs_tensorfile: safetensors, torch, npy, npz */

@@ -58,5 +58,5 @@ void zs_noise_images(const zs_model *m, float *x, int64_t n, uint64_t seed, uint
 {
     zs_shape xs;
     if (image_batch(&xs, m, n, NULL) == ZS_OK)
-        zs_pipeline_noise(x, xs, seed, first);
+        zs_draw_xt(x, xs, seed, first);
 }

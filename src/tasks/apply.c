@@ -3,6 +3,7 @@
  * between. Scripts and outside checks compare tensors through it, so names are fixed. */
 #include "tasks/pipeline.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct apply {
@@ -72,6 +73,21 @@ static int read_images(const apply *a, tensor *t, const char *name)
     return ZS_OK;
 }
 
+/* Floats are taken where they are whole numbers: half a timestep means a mistake. */
+static int check_whole(const apply *a, size_t i, int64_t n)
+{
+    float *t = zs_alloc((size_t)n, sizeof *t);
+    if (!t)
+        return zs_fail_nomem(a->env->err, (unsigned long long)n * 4, "timesteps");
+    int status = zs_tensorfile_read_f32(a->in, i, t, (size_t)n, a->env->err);
+    for (int64_t k = 0; status == ZS_OK && k < n; k++)
+        if (t[k] != floorf(t[k]))
+            status = zs_fail(a->env->err, ZS_E_INVALID, "%s: t[%lld] = %g is not a whole number",
+                             input_path(a), (long long)k, (double)t[k]);
+    zs_free(t);
+    return status;
+}
+
 /* Timesteps t [n], checked against the model's T. */
 static int read_timesteps(const apply *a, int64_t **t, int64_t n)
 {
@@ -85,7 +101,9 @@ static int read_timesteps(const apply *a, int64_t **t, int64_t n)
     *t = zs_alloc((size_t)n, sizeof **t);
     if (!*t)
         return zs_fail_nomem(a->env->err, (unsigned long long)n * 8, "timesteps");
-    int status = zs_tensorfile_read_i64(a->in, (size_t)i, *t, (size_t)n, a->env->err);
+    int status = check_whole(a, (size_t)i, n);
+    if (status == ZS_OK)
+        status = zs_tensorfile_read_i64(a->in, (size_t)i, *t, (size_t)n, a->env->err);
     for (int64_t k = 0; status == ZS_OK && k < n; k++)
         if ((*t)[k] < 0 || (*t)[k] >= steps)
             status = zs_fail(a->env->err, ZS_E_INVALID, "%s: t[%lld] = %lld is outside 0..%lld",
@@ -342,7 +360,7 @@ static void report(apply *a)
     json_t *names = json_array();
     for (size_t i = 0; i < a->n_out; i++)
         json_array_append_new(names, json_string(a->out[i].name));
-    zs_result_set(a->env, "out", zs_result_name(zs_opt_text(a->env, "out")));
+    zs_result_set(a->env, "out", zs_json_text(zs_opt_text(a->env, "out")));
     zs_result_set(a->env, "tensors", names);
     zs_strbuf_addf(a->env->text, "%s: %zu tensor%s written\n", zs_opt_text(a->env, "out"), a->n_out,
                    a->n_out == 1 ? "" : "s");
@@ -403,6 +421,8 @@ const zs_task zs_task_apply = {
      "  encode     x0 -> z_sem               eps        x_t, t, z_sem -> eps\n"
      "  decode     x_T, z_sem -> x0          invert     x0, z_sem -> x_T\n"
      "  prior-eps  z_t, t -> out             grad       x0, t, noise -> loss, grad.<name>\n"
-     "z_sem is left out for a DDPM. grad uses the trained weights, the others their average.",
+     "z_sem is left out for a DDPM. grad uses the trained weights where the file has them (a "
+     "bundle\n"
+     "holds their average alone), the other functions the average.",
      1, 1, options, examples},
     run};

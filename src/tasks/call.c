@@ -97,23 +97,29 @@ int zs_task_call_add(zs_task_call *c, const char *text, zs_error *err)
     return ZS_OK;
 }
 
+static const char *dashes(const zs_option *o)
+{
+    return o->name[1] ? "--" : "-";
+}
+
 static int check_value(const zs_task *t, const zs_option *o, const char *text, zs_error *err)
 {
     int64_t i = 0;
     double v = 0.0;
     if (o->type == ZS_OPTION_FLAG)
-        return text ? zs_fail(err, ZS_E_INVALID, "%s: --%s takes no value", t->info.name, o->name)
+        return text ? zs_fail(err, ZS_E_INVALID, "%s: %s%s takes no value", t->info.name, dashes(o),
+                              o->name)
                     : ZS_OK;
     if (!text)
-        return zs_fail(err, ZS_E_INVALID, "%s: --%s needs a value: --%s %s", t->info.name, o->name,
-                       o->name, o->metavar);
+        return zs_fail(err, ZS_E_INVALID, "%s: %s%s needs a value: %s%s %s", t->info.name,
+                       dashes(o), o->name, dashes(o), o->name, o->metavar);
     if (o->type == ZS_OPTION_INT &&
         (!zs_str_to_i64(text, &i) || (double)i < o->min || (double)i > o->max))
-        return zs_fail(err, ZS_E_INVALID, "%s: --%s must be an integer from %.0f to %.0f, not '%s'",
-                       t->info.name, o->name, o->min, o->max, text);
+        return zs_fail(err, ZS_E_INVALID, "%s: %s%s must be an integer from %.0f to %.0f, not '%s'",
+                       t->info.name, dashes(o), o->name, o->min, o->max, text);
     if (o->type == ZS_OPTION_REAL && (!zs_str_to_f64(text, &v) || v < o->min || v > o->max))
-        return zs_fail(err, ZS_E_INVALID, "%s: --%s must be a number from %g to %g, not '%s'",
-                       t->info.name, o->name, o->min, o->max, text);
+        return zs_fail(err, ZS_E_INVALID, "%s: %s%s must be a number from %g to %g, not '%s'",
+                       t->info.name, dashes(o), o->name, o->min, o->max, text);
     return ZS_OK;
 }
 
@@ -204,19 +210,6 @@ void zs_result_set(zs_task_env *env, const char *key, json_t *v)
 {
     if (json_object_set_new(env->result, key, v) != 0)
         env->text->failed = true; /* the one sticky failure that run() checks */
-}
-
-json_t *zs_result_name(const char *name)
-{
-    json_t *j = json_string(name);
-    char *copy = j ? NULL : zs_str_dup(name);
-    for (char *s = copy; s && *s; s++)
-        if ((unsigned char)*s >= 0x80)
-            *s = '?';
-    if (copy)
-        j = json_string(copy);
-    zs_free(copy);
-    return j;
 }
 
 static int set_environment(const zs_task_env *env)

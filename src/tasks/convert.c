@@ -36,7 +36,7 @@ static int run(zs_task_env *env)
         status = zs_model_save(m, out, dtype, env->err);
     if (status == ZS_OK) {
         double mib = stat(out, &st) == 0 ? (double)st.st_size / 1048576.0 : 0.0;
-        zs_result_set(env, "out", zs_result_name(out));
+        zs_result_set(env, "out", zs_json_text(out));
         zs_result_set(env, "mib", json_real(mib));
         zs_strbuf_addf(env->text, "%s: %.1f MiB\n", out, mib);
     }

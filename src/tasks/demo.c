@@ -112,7 +112,7 @@ static int reconstruct(demo *d)
         return status;
     memcpy(d->work, d->x0, block * sizeof(float));
     memcpy(d->work + block, d->x_T, block * sizeof(float));
-    zs_pipeline_noise(d->work + 2 * block, d->xs, (uint64_t)zs_opt_int(d->env, "seed"), 0);
+    zs_draw_xt(d->work + 2 * block, d->xs, (uint64_t)zs_opt_int(d->env, "seed"), 0);
     p.stage = "reconstruct";
     status = zs_pipeline_decode(&p, d->work + block, d->xs, d->z, d->env->err);
     p = pipeline(d, "vary-steps", "reconstruct from noise");
@@ -136,7 +136,7 @@ static int vary(demo *d)
 {
     zs_pipeline p = pipeline(d, "vary-steps", "vary");
     int n = VARY_ROWS * VARY_COLS;
-    zs_pipeline_noise(d->work, shape_of(d, n), (uint64_t)zs_opt_int(d->env, "seed") + 1, 0);
+    zs_draw_xt(d->work, shape_of(d, n), (uint64_t)zs_opt_int(d->env, "seed") + 1, 0);
     for (int i = 0; i < n; i++)
         memcpy(d->zw + (size_t)i * d->dim, d->z + (size_t)(i / VARY_COLS) * d->dim,
                d->dim * sizeof(float));
@@ -179,7 +179,7 @@ static int write_page(demo *d)
     int status = path ? zs_page_write(&d->page, path, d->env->err)
                       : zs_fail_nomem(d->env->err, 64, "a name");
     if (status == ZS_OK) {
-        zs_result_set(d->env, "page", zs_result_name(path));
+        zs_result_set(d->env, "page", zs_json_text(path));
         zs_strbuf_addf(d->env->text, "%s: all of it on one page\n", path);
     }
     zs_free(path);

@@ -52,11 +52,11 @@ static json_t *name_list(const encode *e)
     char buf[4096];
     json_t *list = json_array(), *meta = json_object();
     for (int64_t i = 0; i < e->n; i++) {
-        json_array_append_new(list, zs_result_name(zs_images_name(e->im, i, buf, sizeof buf)));
+        json_array_append_new(list, zs_json_text(zs_images_name(e->im, i, buf, sizeof buf)));
     }
     char *text = json_dumps(list, JSON_COMPACT);
     json_object_set_new(meta, "names", json_string(text ? text : "[]"));
-    json_object_set_new(meta, "model", zs_result_name(zs_arg(e->env, 0)));
+    json_object_set_new(meta, "model", zs_json_text(zs_arg(e->env, 0)));
     free(text);
     json_decref(list);
     return meta;
@@ -101,7 +101,7 @@ static int run(zs_task_env *env)
     if (status == ZS_OK)
         status = write_codes(&e, out);
     if (status == ZS_OK) {
-        zs_result_set(env, "out", zs_result_name(out));
+        zs_result_set(env, "out", zs_json_text(out));
         zs_result_set(env, "images", json_integer(e.n));
         zs_result_set(env, "z_dim", json_integer(e.dim));
         zs_strbuf_addf(env->text, "%s: %lld codes of %lld numbers\n", out, (long long)e.n,

@@ -59,7 +59,7 @@ static int run(zs_task_env *env)
         return status;
     json_t *config = zs_model_config_to_json(zs_model_configuration(m));
     zs_strbuf_addf(env->text, "%s\n", zs_arg(env, 0));
-    zs_result_set(env, "model", zs_result_name(zs_arg(env, 0)));
+    zs_result_set(env, "model", zs_json_text(zs_arg(env, 0)));
     zs_result_set(env, "config", config);
     add_boxes(env, m);
     add_facts(env, m);

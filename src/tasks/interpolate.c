@@ -72,6 +72,8 @@ static int run(zs_task_env *env)
         status = zs_fail(env->err, ZS_E_INVALID, "interpolate takes two images and was given %lld",
                          (long long)zs_images_count(t.im));
     if (status == ZS_OK)
+        status = zs_pipeline_check_steps(t.m, zs_opt_int(env, "steps"), env->err);
+    if (status == ZS_OK)
         status = zs_output_folder(dir, env->err);
     if (status == ZS_OK)
         status = allocate(&t);
@@ -80,7 +82,7 @@ static int run(zs_task_env *env)
     if (status == ZS_OK)
         status = write_results(&t, dir);
     if (status == ZS_OK) {
-        zs_result_set(env, "out", zs_result_name(dir));
+        zs_result_set(env, "out", zs_json_text(dir));
         zs_result_set(env, "images", json_integer(t.n));
         zs_strbuf_addf(env->text, "%s/interpolate.png: %lld images from the first to the second\n",
                        dir, (long long)t.n);

@@ -77,6 +77,12 @@ static int run(const zs_pipeline *p, const zs_sampler *k, float *x, zs_shape xs,
     return zs_generate(&g, x, xs, err);
 }
 
+int zs_pipeline_check_steps(zs_model *m, int64_t steps, zs_error *err)
+{
+    zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = steps};
+    return zs_generation_check(&g, err);
+}
+
 int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err)
 {
     return run(p, &zs_sampler_ddim, x, xs, z, err);
@@ -91,11 +97,6 @@ int zs_pipeline_analyse(const zs_pipeline *p, float *x, float *z, zs_shape xs, z
 {
     int status = z ? zs_model_encode(p->m, z, x, xs, err) : ZS_OK;
     return status < 0 ? status : zs_pipeline_invert(p, x, xs, z, err);
-}
-
-void zs_pipeline_noise(float *x, zs_shape xs, uint64_t seed, uint64_t first)
-{
-    zs_draw_xt(x, xs.d[0], zs_shape_numel(&xs) / xs.d[0], seed, first);
 }
 
 void zs_pipeline_lerp(float *z, const float *za, const float *zb, size_t n, double a)

@@ -53,6 +53,9 @@ typedef struct zs_pipeline {
     const char *stage; /* for progress */
 } zs_pipeline;
 
+/* Fails when DDIM cannot make so many steps of the model's schedule; asked before folders are made. */
+int zs_pipeline_check_steps(zs_model *m, int64_t steps, zs_error *err);
+
 /* x_T -> x0 in place by DDIM with eta 0 (Diffusion Autoencoders, eq. 1); z [n,z_dim] or NULL.
  * x0 predictions are clamped to [-1,1] as the authors do. */
 int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err);
@@ -62,9 +65,6 @@ int zs_pipeline_invert(const zs_pipeline *p, float *x, zs_shape xs, const float 
 
 /* Both encoders at once: x0 [n,..] -> z (when the model has an encoder) and x_T in place. */
 int zs_pipeline_analyse(const zs_pipeline *p, float *x, float *z, zs_shape xs, zs_error *err);
-
-/* Standard normal x_T for images first .. first+n-1 of a run. */
-void zs_pipeline_noise(float *x, zs_shape xs, uint64_t seed, uint64_t first);
 
 /* z = (1-a) za + a zb; x = spherical interpolation of the flattened xa, xb (paper, section 5.1). */
 void zs_pipeline_lerp(float *z, const float *za, const float *zb, size_t n, double a);

@@ -33,7 +33,7 @@ static int analyse(reconstruct *r, zs_shape xs, int64_t first)
     if (!zs_opt_flag(r->env, "random-xT"))
         return zs_pipeline_analyse(&p, r->x, z, xs, r->env->err);
     int status = z ? zs_model_encode(r->m, z, r->x0, xs, r->env->err) : ZS_OK;
-    zs_pipeline_noise(r->x, xs, (uint64_t)zs_opt_int(r->env, "seed"), (uint64_t)first);
+    zs_draw_xt(r->x, xs, (uint64_t)zs_opt_int(r->env, "seed"), (uint64_t)first);
     return status;
 }
 
@@ -56,7 +56,7 @@ static int measure(reconstruct *r, int64_t i, int64_t index)
     const char *name = zs_images_name(r->im, index, buf, sizeof buf);
     r->mse += mse;
     r->ssim += ssim;
-    if (json_array_append_new(r->list, json_pack("{s:o, s:f, s:f}", "name", zs_result_name(name),
+    if (json_array_append_new(r->list, json_pack("{s:o, s:f, s:f}", "name", zs_json_text(name),
                                                  "mse", mse, "ssim", ssim)) != 0)
         return zs_fail_nomem(r->env->err, strlen(name), "the result");
     if (r->n <= 32)
@@ -207,6 +207,8 @@ static int run(zs_task_env *env)
     int status = zs_pipeline_open(&r.m, env, zs_arg(env, 0), ZS_BOX_GENERATOR, false);
     if (status == ZS_OK)
         status = zs_pipeline_images(&r.im, &r.shape, env, r.m);
+    if (status == ZS_OK)
+        status = zs_pipeline_check_steps(r.m, zs_opt_int(env, "steps"), env->err);
     if (status == ZS_OK && r.out)
         status = zs_output_folder(r.out, env->err);
     if (status == ZS_OK) {

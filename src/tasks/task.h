@@ -38,10 +38,6 @@ const char *zs_opt_list(const zs_task_env *env, const char *name, size_t i);
 /* Adds a member to the result; steals v; a NULL v (out of memory) is reported by the runner. */
 void zs_result_set(zs_task_env *env, const char *key, json_t *v);
 
-/* A file name as JSON text (new reference, NULL when out of memory): names need not be UTF-8, JSON
- * must be, so in others every byte beyond ASCII becomes '?'. */
-json_t *zs_result_name(const char *name);
-
 extern const zs_task zs_task_demo, zs_task_info_, zs_task_convert, zs_task_train, zs_task_encode,
     zs_task_reconstruct, zs_task_vary, zs_task_interpolate, zs_task_apply;
 

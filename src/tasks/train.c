@@ -31,8 +31,8 @@ static int set_train_key(zs_train_config *c, const char *key_value, zs_error *er
             memcmp(k->name, key_value, (size_t)(eq - key_value)) != 0)
             continue;
         if (!zs_str_to_f64(eq + 1, &v) || v < k->min || v > k->max)
-            return zs_fail(err, ZS_E_INVALID, "--set %s: must be a number from %g to %.9g", key_value,
-                           k->min, k->max);
+            return zs_fail(err, ZS_E_INVALID, "--set %s: must be a number from %g to %.9g",
+                           key_value, k->min, k->max);
         memcpy((char *)c + k->offset, &v, sizeof v);
         return ZS_OK;
     }
@@ -152,7 +152,7 @@ static int make_config(zs_train_config *c, zs_task_env *env)
 
 static void report(zs_task_env *env, const zs_train_config *c, const zs_train_report *r)
 {
-    zs_result_set(env, "out", zs_result_name(c->out));
+    zs_result_set(env, "out", zs_json_text(c->out));
     zs_result_set(env, "step", json_integer(r->step));
     zs_result_set(env, "images", json_integer(r->samples));
     zs_result_set(env, "loss", json_real(r->loss));

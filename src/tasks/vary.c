@@ -40,7 +40,7 @@ static int generate(vary *v)
     for (int64_t i = 1; i < v->n; i++)
         memcpy(v->z + (size_t)i * dim, v->z, dim * sizeof *v->z);
     xs.d[0] = v->n;
-    zs_pipeline_noise(v->x + v->e, xs, (uint64_t)zs_opt_int(v->env, "seed"), 0);
+    zs_draw_xt(v->x + v->e, xs, (uint64_t)zs_opt_int(v->env, "seed"), 0);
     return zs_pipeline_decode(&p, v->x + v->e, xs, v->z, v->env->err);
 }
 
@@ -68,6 +68,8 @@ static int run(zs_task_env *env)
         status = zs_fail(env->err, ZS_E_INVALID, "%s: vary takes one image and this holds %lld",
                          zs_arg(env, 1), (long long)zs_images_count(v.im));
     if (status == ZS_OK)
+        status = zs_pipeline_check_steps(v.m, zs_opt_int(env, "steps"), env->err);
+    if (status == ZS_OK)
         status = zs_output_folder(dir, env->err);
     if (status == ZS_OK)
         status = allocate(&v);
@@ -76,7 +78,7 @@ static int run(zs_task_env *env)
     if (status == ZS_OK)
         status = write_results(&v, dir);
     if (status == ZS_OK) {
-        zs_result_set(env, "out", zs_result_name(dir));
+        zs_result_set(env, "out", zs_json_text(dir));
         zs_result_set(env, "variations", json_integer(v.n));
         zs_strbuf_addf(env->text, "%s/vary.png: the original, then %lld variations\n", dir,
                        (long long)v.n);

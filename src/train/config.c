@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/trainer.h"
 
+#include "diffusion/diffusion.h"
+#include "io/io.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -46,8 +49,15 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
         if (!checks[i].ok)
             return zs_fail(err, ZS_E_INVALID, "the %s %g is out of range: it must be %s",
                            checks[i].name, checks[i].value, checks[i].range);
+    zs_schedule schedule = {0};
     int status = zs_optim_config_validate(&c->optim, err);
-    return status < 0 ? status : zs_model_config_validate(&c->model, err);
+    if (status == ZS_OK)
+        status = zs_model_config_validate(&c->model, err);
+    if (status == ZS_OK)
+        status = zs_schedule_make(&schedule, c->model.diffusion.beta_schedule, c->model.diffusion.T,
+                                  err);
+    zs_schedule_free(&schedule);
+    return status;
 }
 
 static json_t *fixed_part(const zs_train_config *c, uint64_t fingerprint, int64_t images)
@@ -69,7 +79,8 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
 {
     json_t *model = zs_model_config_to_json(&c->model);
     json_t *train = fixed_part(c, data_fingerprint, data_images);
-    json_t *run = json_pack("{s:s, s:s?, s:I, s:I}", "data", c->data, "init", c->init, "images",
+    json_t *run = json_pack("{s:o, s:o, s:I, s:I}", "data", zs_json_text(c->data), "init",
+                            c->init ? zs_json_text(c->init) : json_null(), "images",
                             (json_int_t)c->images, "micro_batch", (json_int_t)c->micro_batch);
     json_t *all = model && train && run
                       ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)

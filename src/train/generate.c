@@ -72,6 +72,15 @@ static int run(const zs_generation *g, zs_sampling *s, const char *betas, float 
     return status;
 }
 
+int zs_generation_check(const zs_generation *g, zs_error *err)
+{
+    zs_schedule schedule;
+    const zs_diffusion_config *d = &zs_model_configuration(g->model)->diffusion;
+    int status = spaced_schedule(&schedule, g, d->beta_schedule, d->T, err);
+    zs_schedule_free(&schedule);
+    return status;
+}
+
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
 {
     zs_sampling s = {.net = generator_eps, .pred = ZS_PRED_EPS, .clip = true};
@@ -105,8 +114,10 @@ int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
     return ZS_OK;
 }
 
-void zs_draw_xt(float *x, int64_t n, int64_t numel, uint64_t seed, uint64_t first)
+void zs_draw_xt(float *x, zs_shape xs, uint64_t seed, uint64_t first)
 {
-    const zs_sampling s = {.n = n, .numel = numel, .noise = {.seed = seed, .first = first}};
+    const zs_sampling s = {.n = xs.d[0],
+                           .numel = zs_shape_numel(&xs) / xs.d[0],
+                           .noise = {.seed = seed, .first = first}};
     zs_noise_xt(x, &s);
 }

@@ -23,6 +23,10 @@ typedef struct zs_generation {
  * is impossible or the shape does not fit the model, ZS_E_CANCELLED, ZS_E_NOMEM. */
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err);
 
+/* Whether the sampler can make g->steps steps of the model's schedule; the same ZS_E_INVALID as
+ * zs_generate, before any work is done. */
+int zs_generation_check(const zs_generation *g, zs_error *err);
+
 /* Samples codes with the latent prior: z [n, z_dim] holds standard normal noise and is replaced
  * by a normalised code (DDIM, no clamping); model, steps, eta, noise and ui of g are used. */
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err);
@@ -30,8 +34,8 @@ int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err
 /* Normalised code -> z_sem = z*std + mean, in place. ZS_E_INVALID without statistics. */
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 
-/* Starting noise x_T of images first .. first+n-1: stream ZS_RNG_XT of the seed, numel elements
- * each, in NHWC order. */
-void zs_draw_xt(float *x, int64_t n, int64_t numel, uint64_t seed, uint64_t first);
+/* Starting noise x_T, shape xs = [n,...], of images first .. first+n-1 of a run: stream ZS_RNG_XT
+ * of the seed, in NHWC order. */
+void zs_draw_xt(float *x, zs_shape xs, uint64_t seed, uint64_t first);
 
 #endif

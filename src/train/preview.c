@@ -38,7 +38,7 @@ static int reconstruct(zs_model *m, const zs_model_config *c, float *x, zs_shape
     g.sampler = &zs_sampler_ddim;
     if (status == ZS_OK)
         status = zs_generate(&g, inverted, xs, err);
-    zs_draw_xt(random, n, numel, SEED, 0);
+    zs_draw_xt(random, xs, SEED, 0);
     if (status == ZS_OK)
         status = zs_generate(&g, random, xs, err);
     zs_free(z);
@@ -58,7 +58,7 @@ static int fill_autoencoder(zs_model *m, const zs_model_config *c, const zs_sour
 static int fill_ddpm(zs_model *m, float *x, zs_shape xs, zs_error *err)
 {
     zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = ZS_PREVIEW_STEPS};
-    zs_draw_xt(x, xs.d[0], zs_shape_numel(&xs) / xs.d[0], SEED, 0);
+    zs_draw_xt(x, xs, SEED, 0);
     return zs_generate(&g, x, xs, err);
 }
 
