@@ -32,10 +32,25 @@ json_t *zs_bundle_meta(const zs_tensorfile *f, zs_error *err)
     return j;
 }
 
+static int check_tensors(const zs_model *m, const zs_tensorfile *f, zs_error *err)
+{
+    char name[256];
+    int status = zs_model_check_size(m, f, "", err);
+    for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        const zs_param *p = zs_params_at(m->params, i);
+        zs_bundle_name(name, sizeof name, p->name);
+        if (p->alias < 0)
+            status = zs_params_match(m->params, i, f, name, err);
+    }
+    return status;
+}
+
 int zs_bundle_read(zs_model *m, zs_tensorfile *f, zs_error *err)
 {
     char name[256];
-    int status = ZS_OK;
+    int status = check_tensors(m, f, err);
+    if (status == ZS_OK)
+        status = zs_model_alloc(m, err);
     for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
         const zs_param *p = zs_params_at(m->params, i);
         zs_bundle_name(name, sizeof name, p->name);
@@ -50,6 +65,7 @@ int zs_bundle_read(zs_model *m, zs_tensorfile *f, zs_error *err)
 /* ---- write ---- */
 
 typedef struct writer {
+    const char *path;
     const zs_bundle *b;
     zs_dtype dtype;
     zs_tensorout *t;
@@ -69,14 +85,17 @@ static size_t data_bytes(const zs_bundle *b, zs_dtype dtype)
     return n + (b->z_mean ? 2 * (size_t)b->config->unet.z_dim * sizeof(float) : 0) + 1;
 }
 
-static int check_finite(const char *name, const float *v, size_t n, zs_dtype dtype, zs_error *err)
+static int check_finite(const writer *w, const char *name, const float *v, size_t n, zs_dtype dtype,
+                        zs_error *err)
 {
     const float limit = dtype == ZS_F16 ? 65504.0f : HUGE_VALF;
     for (size_t i = 0; i < n; i++)
         if (!isfinite(v[i]) || fabsf(v[i]) > limit)
             return zs_fail(err, ZS_E_NUMERIC,
-                           "%s: entry %zu is %g, which %s cannot hold; nothing was written", name,
-                           i, (double)v[i], zs_dtype_name(dtype));
+                           "%s was not written: entry %zu of tensor %s is %g, which %s cannot "
+                           "hold; %s",
+                           w->path, i, name, (double)v[i], zs_dtype_name(dtype),
+                           isfinite(v[i]) ? "use F32" : "use an earlier checkpoint");
     return ZS_OK;
 }
 
@@ -85,7 +104,7 @@ static int put(writer *w, const char *name, int nd, const int64_t *shape, const 
                zs_dtype dtype, zs_error *err)
 {
     zs_tensorout *t = &w->t[w->n];
-    int status = check_finite(name, v, n, dtype, err);
+    int status = check_finite(w, name, v, n, dtype, err);
     if (status < 0)
         return status;
     (void)snprintf(w->names[w->n], sizeof w->names[0], "%s", name);
@@ -147,7 +166,7 @@ static json_t *metadata(const zs_bundle *b)
 int zs_bundle_write(const char *path, const zs_bundle *b, zs_dtype dtype, zs_error *err)
 {
     size_t count = zs_params_count(b->params) + 2;
-    writer w = {.b = b, .dtype = dtype};
+    writer w = {.path = path, .b = b, .dtype = dtype};
     json_t *meta = NULL;
     int status = zs_model_config_validate(b->config, err);
     if (status < 0)

@@ -2,6 +2,7 @@
 /* A configuration as JSON: what the metadata of a bundle holds. */
 #include "models/config.h"
 
+#include <limits.h>
 #include <string.h>
 
 static const char *const kind_names[] = {"diffae", "ddpm"};
@@ -78,6 +79,20 @@ static int bad(zs_error *err, const char *where, const char *part, const char *w
                    why);
 }
 
+/* A member that is an int here and any 64-bit integer in the file. */
+static int int_from(int *out, json_int_t v, const char *part, const char *member, const char *where,
+                    zs_error *err)
+{
+    char why[96];
+    *out = 0;
+    if (v < INT_MIN || v > INT_MAX) {
+        (void)snprintf(why, sizeof why, "%s is %lld, which no model has", member, (long long)v);
+        return bad(err, where, part, why);
+    }
+    *out = (int)v;
+    return ZS_OK;
+}
+
 static int list_from(int64_t *out, int *n, int cap, const json_t *a)
 {
     *n = (int)json_array_size(a);
@@ -122,14 +137,18 @@ static int levels_from(int64_t *ch, int *levels, uint32_t *attn, const json_t *c
 static int unet_from_json(zs_unet_config *c, json_t *j, const char *where, zs_error *err)
 {
     json_error_t e;
-    json_int_t in, out, model, embed, z;
+    json_int_t in, out, model, embed, blocks, heads, z;
     json_t *channels, *attention;
-    if (json_unpack_ex(j, &e, 0, "{s:I,s:I,s:I,s:I,s:o,s:i,s:o,s:i,s:I,s:F}", "in_channels", &in,
+    if (json_unpack_ex(j, &e, 0, "{s:I,s:I,s:I,s:I,s:o,s:I,s:o,s:I,s:I,s:F}", "in_channels", &in,
                        "out_channels", &out, "model_channels", &model, "embed_channels", &embed,
-                       "channels", &channels, "num_res_blocks", &c->num_res_blocks,
-                       "attention_levels", &attention, "heads", &c->heads, "z_dim", &z, "dropout",
-                       &c->dropout) < 0)
+                       "channels", &channels, "num_res_blocks", &blocks, "attention_levels",
+                       &attention, "heads", &heads, "z_dim", &z, "dropout", &c->dropout) < 0)
         return bad(err, where, "generator", e.text);
+    int status = int_from(&c->num_res_blocks, blocks, "generator", "num_res_blocks", where, err);
+    if (status == ZS_OK)
+        status = int_from(&c->heads, heads, "generator", "heads", where, err);
+    if (status < 0)
+        return status;
     c->in_channels = in;
     c->out_channels = out;
     c->model_channels = model;
@@ -143,12 +162,17 @@ static int unet_from_json(zs_unet_config *c, json_t *j, const char *where, zs_er
 static int encoder_from_json(zs_sem_encoder_config *c, json_t *j, const char *where, zs_error *err)
 {
     json_error_t e;
-    json_int_t in, z;
+    json_int_t in, blocks, heads, z;
     json_t *channels, *attention;
-    if (json_unpack_ex(j, &e, 0, "{s:I,s:o,s:i,s:o,s:i,s:I}", "in_channels", &in, "channels",
-                       &channels, "num_res_blocks", &c->num_res_blocks, "attention_levels",
-                       &attention, "heads", &c->heads, "z_dim", &z) < 0)
+    if (json_unpack_ex(j, &e, 0, "{s:I,s:o,s:I,s:o,s:I,s:I}", "in_channels", &in, "channels",
+                       &channels, "num_res_blocks", &blocks, "attention_levels", &attention,
+                       "heads", &heads, "z_dim", &z) < 0)
         return bad(err, where, "encoder", e.text);
+    int status = int_from(&c->num_res_blocks, blocks, "encoder", "num_res_blocks", where, err);
+    if (status == ZS_OK)
+        status = int_from(&c->heads, heads, "encoder", "heads", where, err);
+    if (status < 0)
+        return status;
     c->in_channels = in;
     c->z_dim = z;
     if (levels_from(c->ch, &c->levels, &c->attn_levels, channels, attention) < 0)
@@ -159,12 +183,15 @@ static int encoder_from_json(zs_sem_encoder_config *c, json_t *j, const char *wh
 static int prior_from_json(zs_latent_mlp_config *c, json_t *j, const char *where, zs_error *err)
 {
     json_error_t e;
-    json_int_t z, hidden, time_channels;
+    json_int_t z, hidden, layers, time_channels;
     json_t *skips;
-    if (json_unpack_ex(j, &e, 0, "{s:I,s:I,s:i,s:o,s:I,s:F}", "z_dim", &z, "hidden", &hidden,
-                       "layers", &c->layers, "skips", &skips, "time_channels", &time_channels,
+    if (json_unpack_ex(j, &e, 0, "{s:I,s:I,s:I,s:o,s:I,s:F}", "z_dim", &z, "hidden", &hidden,
+                       "layers", &layers, "skips", &skips, "time_channels", &time_channels,
                        "dropout", &c->dropout) < 0)
         return bad(err, where, "prior", e.text);
+    int status = int_from(&c->layers, layers, "prior", "layers", where, err);
+    if (status < 0)
+        return status;
     c->z_dim = z;
     c->hidden = hidden;
     c->time_channels = time_channels;
@@ -194,18 +221,19 @@ static int kind_from(zs_model_kind *kind, const char *name)
 static int top_from_json(zs_model_config *c, const json_t *j, const char *where, zs_error *err)
 {
     json_error_t e;
-    json_int_t size, channels, T;
+    json_int_t format, size, channels, T;
     const char *name, *kind, *fit, *beta, *latent_beta;
-    int format;
-    if (json_unpack_ex((json_t *)(uintptr_t)j, &e, 0, "{s:i,s:s,s:s,s:I,s:I,s:s,s:{s:I,s:s,s:s}}",
+    if (json_unpack_ex((json_t *)(uintptr_t)j, &e, 0, "{s:I,s:s,s:s,s:I,s:I,s:s,s:{s:I,s:s,s:s}}",
                        "format", &format, "name", &name, "kind", &kind, "image_size", &size,
                        "channels", &channels, "fit", &fit, "diffusion", "T", &T, "beta_schedule",
                        &beta, "latent_beta_schedule", &latent_beta) < 0)
         return bad(err, where, "zsem", e.text);
     if (format != 1)
-        return zs_fail(err, ZS_E_UNSUPPORTED,
-                       "%s: the bundle has format %d, this zsem reads format 1; use a newer zsem",
-                       where, format);
+        return zs_fail(
+            err, ZS_E_UNSUPPORTED,
+            "%s: the model configuration has format %lld, this zsem reads format 1; use a newer "
+            "zsem",
+            where, (long long)format);
     c->image_size = size;
     c->channels = channels;
     c->diffusion.T = T;

@@ -52,7 +52,7 @@ static bool mult(int64_t *ch, int *levels, int64_t model_channels, const char *v
 {
     int64_t m[LIST_MAX];
     size_t n = parse_list(m, v);
-    if (n < 1 || n > ZS_MAX_LEVELS)
+    if (n < 1 || n > ZS_MAX_LEVELS || model_channels < 1 || model_channels > 4096)
         return false;
     for (size_t i = 0; i < n; i++) {
         if (m[i] < 1 || m[i] > 4096)
@@ -86,7 +86,7 @@ static bool set_fit(zs_model_config *c, const char *v)
 static bool rescale(int64_t *ch, int levels, int64_t old, int64_t now)
 {
     for (int i = 0; i < levels; i++) {
-        if (ch[i] % old)
+        if (ch[i] % old || ch[i] / old > 16384)
             return false;
         ch[i] = ch[i] / old * now;
     }

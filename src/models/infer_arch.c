@@ -36,8 +36,9 @@ static int64_t dim(const zs_tensorinfo *t, int i)
 
 static int damaged(const ctx *x, const char *what, zs_error *err)
 {
-    return zs_fail(err, ZS_E_FORMAT, "%s: the tensors below %s do not form a network: %s",
-                   zs_tensorfile_path(x->o->f), x->o->prefix, what);
+    const char *prefix = x->o->prefix;
+    return zs_fail(err, ZS_E_FORMAT, "%s: the tensors%s%s do not form a network: %s",
+                   zs_tensorfile_path(x->o->f), prefix[0] ? " below " : "", prefix, what);
 }
 
 /* ---- hyper-parameters ---- */
@@ -163,6 +164,17 @@ static int infer_unet_levels(zs_unet_config *u, const ctx *x, zs_error *err)
     return ZS_OK;
 }
 
+static int infer_heads(int *heads, const ctx *x, zs_error *err)
+{
+    int64_t n = hyper_int(x, "net_beatgans_attn_head", 1);
+    if (n < 1 || n > 64)
+        return zs_fail(err, ZS_E_UNSUPPORTED,
+                       "%s: hyper_parameters.net_beatgans_attn_head is %lld, outside 1..64",
+                       zs_tensorfile_path(x->o->f), (long long)n);
+    *heads = (int)n;
+    return ZS_OK;
+}
+
 static int infer_unet(zs_model_config *c, const ctx *x, zs_error *err)
 {
     zs_unet_config *u = &c->unet;
@@ -174,7 +186,6 @@ static int infer_unet(zs_model_config *c, const ctx *x, zs_error *err)
     u->embed_channels = dim(embed, 0);
     u->model_channels = dim(embed, 1);
     u->z_dim = dim(tensor(x, "input_blocks.1.0.cond_emb_layers.1.weight"), 1);
-    u->heads = (int)hyper_int(x, "net_beatgans_attn_head", 1);
     u->dropout = hyper_real(x, "dropout", 0.1);
     if (!embed || u->in_channels < 1)
         return damaged(x, "it has no time embedding or no first convolution", err);
@@ -182,7 +193,8 @@ static int infer_unet(zs_model_config *c, const ctx *x, zs_error *err)
         return damaged(x, "it is neither the conditional nor the unconditional UNet", err);
     c->kind = wrapped ? ZS_MODEL_DIFFAE : ZS_MODEL_DDPM;
     c->channels = u->in_channels;
-    return infer_unet_levels(u, x, err);
+    int status = infer_heads(&u->heads, x, err);
+    return status == ZS_OK ? infer_unet_levels(u, x, err) : status;
 }
 
 /* ---- encoder ---- */
@@ -242,7 +254,7 @@ static int infer_prior(zs_model_config *c, const ctx *x, zs_error *err)
     p->dropout = hyper_real(x, "net_latent_dropout", 0);
     for (int i = 0; i < n; i++) {
         int64_t in = dim(tensor(x, "latent_net.layers.%d.linear.weight", i), 1);
-        if (in == (i ? p->hidden : p->z_dim) + p->z_dim)
+        if (in - p->z_dim == (i ? p->hidden : p->z_dim))
             p->skips |= (uint64_t)1 << i;
     }
     return ZS_OK;

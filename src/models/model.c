@@ -67,11 +67,29 @@ int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, z
     return status;
 }
 
+int zs_model_lay_out(zs_model *m, zs_error *err)
+{
+    return zs_model_layout(&m->params, &m->config, err);
+}
+
+int zs_model_check_size(const zs_model *m, const zs_tensorfile *f, const char *prefix,
+                        zs_error *err)
+{
+    int64_t needed = zs_params_numel(m->params);
+    double held = 0;
+    for (size_t i = 0; i < zs_tensorfile_count(f); i++)
+        if (zs_str_starts(zs_tensorfile_info(f, i)->name, prefix))
+            held += (double)zs_tensorfile_info(f, i)->numel;
+    if ((double)needed <= 2 * held)
+        return ZS_OK; /* near enough for a message about one tensor to say more */
+    return zs_fail(err, ZS_E_FORMAT,
+                   "%s: the configuration describes %.2f million parameters and the file holds "
+                   "%.2f; the file is cut short, or the configuration belongs to another",
+                   zs_tensorfile_path(f), (double)needed / 1e6, held / 1e6);
+}
+
 int zs_model_alloc(zs_model *m, zs_error *err)
 {
-    int status = zs_model_layout(&m->params, &m->config, err);
-    if (status < 0)
-        return status;
     size_t n = (size_t)zs_params_numel(m->params);
     m->own_weights = true;
     m->weights = m->backend->alloc(n * sizeof *m->weights);
@@ -105,7 +123,7 @@ int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
         return status;
     (*out)->config = *c;
     (*out)->weights = weights;
-    status = zs_model_layout(&(*out)->params, c, err);
+    status = zs_model_lay_out(*out, err);
     if (status < 0)
         zs_model_close(out);
     return status;

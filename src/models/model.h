@@ -7,8 +7,11 @@
  *     status = zs_model_eps(m, eps, x_t, zs_shape4(n, h, w, c), t, z, err);
  *     zs_model_close(&m);
  *
- * Images are NHWC in [-1,1]. Batches are cut into pieces of options.batch, so n is unbounded; a
- * sample's result does not depend on its neighbours. One thread at a time per model. */
+ * Images are NHWC in [-1,1]. Batches are cut into pieces of options.batch, so n is unbounded. A
+ * sample's result does not depend on what its neighbours are. How many there are changes it by
+ * rounding (1e-6 relative): the fast kernels add in another order for another number of rows. The
+ * same piece gives the same bits with any number of threads; the backend "cpu-ref" gives them for
+ * pieces of any size. One thread at a time per model. */
 #ifndef ZS_MODELS_MODEL_H
 #define ZS_MODELS_MODEL_H
 
@@ -24,13 +27,14 @@ typedef struct zs_model_options {
     const char *backend;    /* zs_backend_find; NULL: the default */
     unsigned exec_flags;    /* zs_exec_flag */
     int64_t batch;          /* images per run of a network; 0: 16 */
-    bool raw;               /* the weights that were trained instead of their moving average */
+    bool raw;               /* the weights that were trained instead of their moving average; a
+                               bundle has one kind, which stays, and the facts say so */
     const char *const *set; /* NULL or NULL-terminated "key=value" (zs_model_config_set), for what
                                a file does not say */
 } zs_model_options;
 
-/* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), or official files
- * joined with commas. *out is NULL on failure.
+/* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), one of its
+ * checkpoints, or official files joined with commas. *out is NULL on failure.
  * ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID (an override), ZS_E_NOMEM. */
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
 

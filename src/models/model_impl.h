@@ -53,7 +53,14 @@ int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_c
 /* An empty model with the options applied; configuration, parameters and weights follow. */
 int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, zs_error *err);
 
-/* Lays out config's parameters and allocates weights. */
+/* Lays out config's parameters; their number may be anything that a file declares. */
+int zs_model_lay_out(zs_model *m, zs_error *err);
+
+/* Refuses a layout of far more parameters than the tensors "<prefix>*" of f hold. */
+int zs_model_check_size(const zs_model *m, const zs_tensorfile *f, const char *prefix,
+                        zs_error *err);
+
+/* Allocates the weights of the layout. */
 int zs_model_alloc(zs_model *m, zs_error *err);
 
 /* The executor of one network for inputs of shape s; owned by the cache. */
@@ -75,20 +82,27 @@ int zs_official_find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err
 int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, int64_t enc_blocks,
                       zs_error *err);
 
-/* Reads every weight, refusing files with tensors that the configuration does not explain. */
+/* The configuration that a checkpoint of a training run carries beside its weights. 1 when o is from
+ * another kind of file, ZS_E_FORMAT when it is damaged. */
+int zs_official_stored(zs_model_config *c, zs_facts *facts, const zs_official *o, zs_error *err);
+
+/* Allocates and reads the weights of m's layout. Files that lack a tensor of it, or hold one that
+ * it does not explain, are refused before the allocation. */
 int zs_official_read(zs_model *m, const zs_official *o, zs_error *err);
 
 /* The "zsem" object of a bundle's metadata (new reference), or NULL with *err untouched when f is
  * not a bundle, or with an error when it is damaged. */
 json_t *zs_bundle_meta(const zs_tensorfile *f, zs_error *err);
 
-/* Weights and statistics of a bundle; m->config is set. */
+/* Allocates and reads the weights of m's layout, and the statistics. A file that lacks a tensor of
+ * it is refused before the allocation. */
 int zs_bundle_read(zs_model *m, zs_tensorfile *f, zs_error *err);
 
 /* "<box>.<name within the box>" into buf. */
 void zs_bundle_name(char *buf, size_t cap, const char *official_name);
 
-/* Statistics of z_sem from `mean` and `std` in f into m; dims are checked against z_dim. */
+/* Statistics of z_sem from `mean` and `std` in f into m. ZS_E_FORMAT unless there are
+ * z_dim of each, all finite and the deviations positive. */
 int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const char *std,
                         zs_error *err);
 

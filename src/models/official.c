@@ -2,6 +2,7 @@
 /* Official checkpoints: where the networks are in the file, and their weights. */
 #include "models/model_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Where weights live: Lightning checkpoints, their state_dict alone, a network's own
@@ -66,9 +67,55 @@ static int check_leftovers(const zs_model *m, const zs_official *o, zs_error *er
     return ZS_OK;
 }
 
+/* {"step": N, ...} under "state" in the metadata. */
+static void add_step(zs_facts *facts, const json_t *meta, const char *path)
+{
+    const char *text = json_string_value(json_object_get(meta, "state"));
+    json_t *state = text ? json_loads(text, 0, NULL) : NULL;
+    const json_t *step = json_object_get(state, "step");
+    if (json_is_integer(step))
+        zs_facts_addi(facts, "step", json_integer_value(step), path);
+    json_decref(state);
+}
+
+int zs_official_stored(zs_model_config *c, zs_facts *facts, const zs_official *o, zs_error *err)
+{
+    const char *path = zs_tensorfile_path(o->f);
+    const json_t *meta = zs_tensorfile_meta(o->f);
+    const char *format = json_string_value(json_object_get(meta, "format"));
+    const char *text = json_string_value(json_object_get(meta, "config"));
+    if (!format || !text || !zs_str_starts(format, "zsem checkpoint "))
+        return 1;
+    json_t *run = json_loads(text, 0, NULL);
+    int status = zs_model_config_from_json(c, json_object_get(run, "model"), path, err);
+    json_decref(run);
+    if (status < 0)
+        return status;
+    zs_facts_add(facts, "configuration", c->name, "config.model in the metadata of %s", path);
+    zs_facts_add(facts, "weights", o->averaged ? "moving average" : "raw", "%s* of %s", o->prefix,
+                 path);
+    add_step(facts, meta, path);
+    return ZS_OK;
+}
+
+static int check_tensors(const zs_model *m, const zs_official *o, zs_error *err)
+{
+    int status = zs_model_check_size(m, o->f, o->prefix, err);
+    for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        char name[256];
+        (void)snprintf(name, sizeof name, "%s%s", o->prefix, zs_params_at(m->params, i)->name);
+        status = zs_params_match(m->params, i, o->f, name, err);
+    }
+    return status;
+}
+
 int zs_official_read(zs_model *m, const zs_official *o, zs_error *err)
 {
     int status = check_leftovers(m, o, err);
+    if (status == ZS_OK)
+        status = check_tensors(m, o, err);
+    if (status == ZS_OK)
+        status = zs_model_alloc(m, err);
     if (status == ZS_OK)
         status = zs_params_import(m->params, m->weights, o->f, o->prefix, err);
     return status;
@@ -99,6 +146,13 @@ static int read_vector(float **out, zs_tensorfile *f, const char *name, int64_t 
     return ZS_OK;
 }
 
+static int bad_entry(const zs_tensorfile *f, const char *name, int64_t i, float v, const char *need,
+                     zs_error *err)
+{
+    return zs_fail(err, ZS_E_FORMAT, "%s: tensor %s: entry %lld is %g, not a %s number",
+                   zs_tensorfile_path(f), name, (long long)i, (double)v, need);
+}
+
 int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const char *std,
                         zs_error *err)
 {
@@ -107,8 +161,9 @@ int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const c
     if (status == ZS_OK)
         status = read_vector(&m->z_std, f, std, dim, err);
     for (int64_t i = 0; i < dim && status == ZS_OK; i++)
-        if (!(m->z_std[i] > 0))
-            status = zs_fail(err, ZS_E_FORMAT, "%s: tensor %s: entry %lld is not a positive number",
-                             zs_tensorfile_path(f), std, (long long)i);
+        if (!isfinite(m->z_mean[i]))
+            status = bad_entry(f, mean, i, m->z_mean[i], "finite", err);
+        else if (!isfinite(m->z_std[i]) || !(m->z_std[i] > 0))
+            status = bad_entry(f, std, i, m->z_std[i], "positive finite", err);
     return status;
 }

@@ -27,7 +27,15 @@ static int finish_config(zs_model *m, const zs_model_options *o, const char *pat
     int status = apply_overrides(m, o, err);
     if (status == ZS_OK && zs_model_config_validate(&m->config, &why) < 0)
         status = zs_fail(err, ZS_E_UNSUPPORTED, "%s: %s", path, why.message);
-    return status == ZS_OK ? zs_model_alloc(m, err) : status;
+    return status == ZS_OK ? zs_model_lay_out(m, err) : status;
+}
+
+/* A bundle holds one kind of weights, so `raw` changes nothing; it must not seem to. */
+static void add_bundle_facts(zs_model *m, const char *path, bool raw)
+{
+    zs_facts_add(&m->facts, "configuration", m->config.name, "metadata of %s", path);
+    zs_facts_add(&m->facts, "weights", "as stored in the bundle",
+                 raw ? "raw ones were asked for; the bundle has no others: %s" : "%s", path);
 }
 
 static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const zs_model_options *o,
@@ -37,7 +45,7 @@ static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const 
     int status = zs_model_config_from_json(&m->config, meta, path, err);
     if (status < 0)
         return status;
-    zs_facts_add(&m->facts, "configuration", m->config.name, "metadata of %s", path);
+    add_bundle_facts(m, path, o && o->raw);
     m->extra = json_incref(json_object_get(meta, "training"));
     status = finish_config(m, o, path, err);
     return status == ZS_OK ? zs_bundle_read(m, f, err) : status;
@@ -57,7 +65,9 @@ static int64_t given_enc_blocks(const zs_model_options *o)
 static int open_official(zs_model *m, const zs_official *net, const zs_model_options *o,
                          zs_error *err)
 {
-    int status = zs_official_infer(&m->config, &m->facts, net, given_enc_blocks(o), err);
+    int status = zs_official_stored(&m->config, &m->facts, net, err);
+    if (status > 0)
+        status = zs_official_infer(&m->config, &m->facts, net, given_enc_blocks(o), err);
     if (status == ZS_OK)
         status = finish_config(m, o, zs_tensorfile_path(net->f), err);
     return status == ZS_OK ? zs_official_read(m, net, err) : status;
@@ -156,9 +166,24 @@ static char *file_of_part(const char *part, size_t n)
     return bundle;
 }
 
+static int check_spec(const char *spec, zs_error *err)
+{
+    static const char remedy[] =
+        "give a bundle, the folder of a training run, or checkpoints joined with commas";
+    size_t n = strlen(spec);
+    if (n == 0)
+        return zs_fail(err, ZS_E_INVALID, "the MODEL is empty; %s", remedy);
+    if (spec[0] == ',' || spec[n - 1] == ',' || strstr(spec, ",,"))
+        return zs_fail(err, ZS_E_INVALID, "the MODEL \"%s\" has an empty part; %s", spec, remedy);
+    return ZS_OK;
+}
+
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err)
 {
-    int status = zs_model_new(out, spec, o, err);
+    int status = check_spec(spec, err);
+    *out = NULL;
+    if (status == ZS_OK)
+        status = zs_model_new(out, spec, o, err);
     for (const char *s = spec; status == ZS_OK;) {
         size_t n = strcspn(s, ",");
         char *path = file_of_part(s, n);

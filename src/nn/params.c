@@ -198,9 +198,11 @@ void zs_params_export(const zs_params *ps, size_t i, const float *flat, float *d
                 dst[(o * nc + c) * ns + s] = w[(s * nc + c) * no + o];
 }
 
-static int check_tensor(const zs_param *p, zs_tensorfile *f, const char *name, long at,
-                        zs_error *err)
+int zs_params_match(const zs_params *ps, size_t i, const zs_tensorfile *f, const char *name,
+                    zs_error *err)
 {
+    const zs_param *p = &ps->p[i];
+    long at = zs_tensorfile_find(f, name);
     char a[96], b[96];
     if (at < 0)
         return zs_fail(err, ZS_E_FORMAT,
@@ -219,10 +221,10 @@ int zs_params_read(const zs_params *ps, size_t i, float *flat, zs_tensorfile *f,
                    zs_error *err)
 {
     const zs_param *p = &ps->p[i];
-    long at = zs_tensorfile_find(f, name);
-    int status = check_tensor(p, f, name, at, err);
+    int status = zs_params_match(ps, i, f, name, err);
     if (status < 0)
         return status;
+    long at = zs_tensorfile_find(f, name);
     if (p->layout == ZS_LAYOUT_PLAIN)
         return zs_tensorfile_read_f32(f, (size_t)at, flat + p->offset, (size_t)p->numel, err);
     float *tmp = zs_alloc((size_t)p->numel, sizeof *tmp);

@@ -2,6 +2,7 @@
 /* Opening models: random architectures are written under official names and inferred back; bundles
  * keep everything; what does not fit is refused with a reason. */
 #include "io/io.h"
+#include "models/model_impl.h"
 #include "models/models.h"
 
 #include <math.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -314,6 +316,11 @@ static void writes_no_broken_weights(void **state)
     s.averaged[3] = NAN;
     assert_int_equal(zs_bundle_write(path, &b, ZS_F32, &nan_err), ZS_E_NUMERIC);
     assert_int_equal(access(path, F_OK), -1);
+    const char *const messages[] = {big_err.message, nan_err.message};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(strncmp(messages[i], path, strlen(path)), 0);
+        assert_non_null(strstr(messages[i], "entry 3 of tensor generator.time_embed."));
+    }
     free_sd(&s);
 }
 
@@ -340,6 +347,274 @@ static void reads_no_damaged_configuration(void **state)
         assert_non_null(strstr(err.message, path));
     }
     (void)remove(path);
+}
+
+/* The most memory the process has ever held, in bytes. */
+static double peak(void)
+{
+    struct rusage r;
+    assert_int_equal(getrusage(RUSAGE_SELF, &r), 0);
+    return (double)r.ru_maxrss * 1024;
+}
+
+/* A network of more than 1.5 GB. */
+static zs_model_config huge_config(void)
+{
+    zs_model_config c = random_config(false);
+    c.unet.levels = c.unet.num_res_blocks = 1;
+    c.unet.ch[0] = 2048;
+    c.unet.attn_levels = 0;
+    return c;
+}
+
+static void assert_refused_small(const char *path)
+{
+    zs_error err = {0};
+    zs_model *m = NULL;
+    double before = peak();
+    assert_int_equal(zs_model_open(&m, path, NULL, &err), ZS_E_FORMAT);
+    assert_null(m);
+    assert_true(peak() - before < 1 << 26);
+    if (!strstr(err.message, "million parameters and the file holds 0.00"))
+        fail_msg("%s", err.message);
+}
+
+static void believes_no_size_that_the_file_does_not_hold(void **state)
+{
+    zs_model_config c = huge_config();
+    char path[64], *text = config_text(&c);
+    float v[1] = {0};
+    zs_error err = {0};
+    zs_tensorout t[] = {{"ema_model.input_blocks.0.0.weight", ZS_F32, 1, {1}, v},
+                        {"ema_model.out.2.weight", ZS_F32, 1, {1}, v}};
+    json_t *bundle = json_pack("{s:s}", "zsem", text);
+    char *run = zs_str_format("{\"model\":%s}", text);
+    json_t *checkpoint = json_pack("{s:s, s:s}", "format", "zsem checkpoint 1", "config", run);
+    (void)state;
+    (void)scratch(path);
+    assert_int_equal(zs_safetensors_write(path, t, 2, bundle, &err), ZS_OK);
+    assert_refused_small(path);
+    assert_int_equal(zs_safetensors_write(path, t, 2, checkpoint, &err), ZS_OK);
+    assert_refused_small(path);
+    json_decref(bundle);
+    json_decref(checkpoint);
+    zs_free(run);
+    free(text);
+    (void)remove(path);
+}
+
+/* Empty tensors declare any number of channels for nothing. */
+static void believes_no_empty_tensors(void **state)
+{
+    char path[64];
+    zs_model_config c = random_config(false), huge = huge_config();
+    (void)state;
+    (void)scratch(path);
+    c.unet.levels = c.unet.num_res_blocks = 1;
+    c.unet.attn_levels = 0;
+    sd s = make_sd(&c);
+    for (size_t i = 0; i < s.n; i++) {
+        s.t[i].shape[0] = strstr(s.t[i].name, "in_layers.2.weight") ? huge.unet.ch[0] : 1;
+        s.t[i].shape[1] = strstr(s.t[i].name, "time_embed.0") ? 2 : 0;
+        s.t[i].shape[1] = strstr(s.t[i].name, "input_blocks.0.0") ? 1 : s.t[i].shape[1];
+        s.t[i].shape[2] = 1;
+        s.t[i].shape[3] = 1;
+    }
+    s.n--; /* x_T */
+    write_sd(&s, path);
+    assert_refused_small(path);
+    free_sd(&s);
+    (void)remove(path);
+}
+
+/* 2^32 + k is not k. */
+static void narrows_no_integer(void **state)
+{
+    static const char *const members[][2] = {{"generator", "num_res_blocks"},
+                                             {"generator", "heads"},
+                                             {"encoder", "num_res_blocks"},
+                                             {"encoder", "heads"},
+                                             {"prior", "layers"},
+                                             {NULL, "format"}};
+    const json_int_t wide = (json_int_t)1 << 32;
+    zs_model_config c = random_config(true), back;
+    (void)state;
+    c.prior =
+        (zs_latent_mlp_config){.z_dim = c.unet.z_dim, .hidden = 8, .layers = 2, .time_channels = 2};
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        zs_error err = {0}, low = {0};
+        json_t *j = zs_model_config_to_json(&c);
+        json_t *part = members[i][0] ? json_object_get(j, members[i][0]) : j;
+        json_int_t k = json_integer_value(json_object_get(part, members[i][1]));
+        assert_true(k > 0);
+        json_object_set_new(part, members[i][1], json_integer(k + wide));
+        assert_true(zs_model_config_from_json(&back, j, "FILE", &err) < 0);
+        assert_non_null(strstr(err.message, members[i][1]));
+        assert_non_null(strstr(err.message, "42949672"));
+        json_object_set_new(part, members[i][1], json_integer(k - wide));
+        assert_true(zs_model_config_from_json(&back, j, "FILE", &low) < 0);
+        json_decref(j);
+    }
+}
+
+/* Hyper-parameters of safetensors files would be strings, so they are put there afterwards. */
+static void narrows_no_hyper_parameter(void **state)
+{
+    char path[64];
+    zs_model_config c = random_config(false), inferred;
+    (void)state;
+    (void)scratch(path);
+    sd s = make_sd(&c);
+    write_sd(&s, path);
+    for (int wide = 0; wide < 2; wide++) {
+        zs_error err = {0};
+        zs_tensorfile *f = NULL;
+        zs_official net;
+        zs_facts facts = {0};
+        assert_int_equal(zs_tensorfile_open(&f, path, &err), ZS_OK);
+        assert_int_equal(zs_official_find(&net, f, false, &err), ZS_OK);
+        json_object_set_new(
+            (json_t *)(uintptr_t)zs_tensorfile_meta(f), "hyper_parameters",
+            json_pack("{s:I}", "net_beatgans_attn_head", (json_int_t)2 + ((json_int_t)wide << 32)));
+        int status = zs_official_infer(&inferred, &facts, &net, 0, &err);
+        assert_int_equal(status, wide ? ZS_E_UNSUPPORTED : ZS_OK);
+        if (wide)
+            assert_non_null(strstr(err.message, "net_beatgans_attn_head is 4294967298"));
+        else
+            assert_int_equal(inferred.unet.heads, 2);
+        zs_free(facts.f);
+        zs_tensorfile_close(&f);
+    }
+    free_sd(&s);
+    (void)remove(path);
+}
+
+static const zs_fact *find_fact(const zs_model *m, const char *key)
+{
+    size_t n = 0;
+    const zs_fact *f = zs_model_facts(m, &n);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(f[i].key, key) == 0)
+            return &f[i];
+    fail_msg("there is no fact \"%s\"", key);
+    return NULL;
+}
+
+static void says_that_bundles_have_one_kind_of_weights(void **state)
+{
+    char path[64];
+    zs_model_config c = random_config(false);
+    sd s = make_sd(&c);
+    zs_bundle b = {.config = &c, .params = s.ps, .weights = s.averaged};
+    zs_error err = {0};
+    (void)state;
+    (void)scratch(path);
+    assert_int_equal(zs_bundle_write(path, &b, ZS_F32, &err), ZS_OK);
+    for (int raw = 0; raw < 2; raw++) {
+        zs_model_options o = {.raw = raw};
+        zs_model *m = NULL;
+        assert_int_equal(zs_model_open(&m, path, &o, &err), ZS_OK);
+        assert_string_equal(find_fact(m, "weights")->value, "as stored in the bundle");
+        bool told = strstr(find_fact(m, "weights")->source, "has no others") != NULL;
+        assert_int_equal(told, raw);
+        zs_model_close(&m);
+    }
+    free_sd(&s);
+    (void)remove(path);
+}
+
+/* What is not in the tensors of a checkpoint of a training run is in its metadata. */
+static void opens_checkpoints_of_runs(void **state)
+{
+    char path[64];
+    (void)state;
+    (void)scratch(path);
+    for (int i = 0; i < 8; i++) {
+        zs_model_config c = random_config(i % 2);
+        zs_error err = {0}, err2 = {0};
+        zs_model *m = NULL;
+        sd s = make_sd(&c);
+        s.n--; /* x_T */
+        (void)snprintf(c.name, sizeof c.name, "run%d", i);
+        c.image_size = 64;
+        c.diffusion.T = 300;
+        (void)snprintf(c.diffusion.beta_schedule, sizeof c.diffusion.beta_schedule, "cosine");
+        (void)snprintf(c.fit, sizeof c.fit, "pad");
+        char *text = config_text(&c), *run = zs_str_format("{\"model\":%s,\"train\":{}}", text);
+        json_t *meta = json_pack("{s:s, s:s, s:s}", "format", "zsem checkpoint 1", "config", run,
+                                 "state", "{\"step\":1234}");
+        assert_int_equal(zs_safetensors_write(path, s.t, s.n, meta, &err), ZS_OK);
+        if (zs_model_open(&m, path, &(zs_model_options){.raw = i / 2 % 2}, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_same_config(zs_model_configuration(m), &c);
+        assert_memory_equal(zs_model_weights(m), i / 2 % 2 ? s.raw : s.averaged,
+                            (size_t)zs_params_numel(s.ps) * sizeof(float));
+        assert_string_equal(find_fact(m, "step")->value, "1234");
+        assert_string_equal(find_fact(m, "weights")->value, i / 2 % 2 ? "raw" : "moving average");
+        zs_model_close(&m);
+        json_object_set_new(meta, "config", json_string("{\"model\":"));
+        assert_int_equal(zs_safetensors_write(path, s.t, s.n, meta, &err), ZS_OK);
+        assert_int_equal(zs_model_open(&m, path, NULL, &err2), ZS_E_FORMAT);
+        assert_int_equal(strncmp(err2.message, path, strlen(path)), 0);
+        json_decref(meta);
+        zs_free(run);
+        free(text);
+        free_sd(&s);
+    }
+    (void)remove(path);
+}
+
+static void refuses_statistics_that_are_no_numbers(void **state)
+{
+    static const struct {
+        float mean, std;
+        const char *says;
+    } rows[] = {{NAN, 1, "conds_mean: entry 1 is nan, not a finite number"},
+                {-INFINITY, 1, "conds_mean: entry 1 is -inf"},
+                {0, NAN, "conds_std: entry 1 is nan, not a positive finite number"},
+                {0, INFINITY, "conds_std: entry 1 is inf"},
+                {0, 0, "conds_std: entry 1 is 0"},
+                {0, -1, "conds_std: entry 1 is -1"},
+                {-3, 2, NULL}};
+    char path[64];
+    zs_model_config c = random_config(true);
+    (void)state;
+    (void)scratch(path);
+    c.unet.z_dim = c.encoder.z_dim = c.prior.z_dim = 2;
+    c.prior.layers = 0;
+    c.encoder.levels = 1; /* leaves no doubt about its blocks */
+    c.encoder.num_res_blocks = 1;
+    c.encoder.attn_levels = 0;
+    sd s = make_sd(&c);
+    zs_tensorout *t = s.t + s.n - 1; /* x_T and the last tensor of the raw weights' place */
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        zs_error err = {0};
+        zs_model *m = NULL;
+        const float mean[2] = {0, rows[i].mean}, std[2] = {1, rows[i].std};
+        s.t[0] = (zs_tensorout){"conds_mean", ZS_F32, 1, {2}, mean};
+        *t = (zs_tensorout){"conds_std", ZS_F32, 1, {2}, std};
+        write_sd(&s, path);
+        int status = zs_model_open(&m, path, NULL, &err);
+        assert_int_equal(status, rows[i].says ? ZS_E_FORMAT : ZS_OK);
+        if (rows[i].says && !strstr(err.message, rows[i].says))
+            fail_msg("%s", err.message);
+        zs_model_close(&m);
+    }
+    free_sd(&s);
+    (void)remove(path);
+}
+
+static void names_the_empty_part(void **state)
+{
+    static const char *const bad[] = {"", ",", "a.ckpt,", ",a.ckpt", "a.ckpt,,b.pkl"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        zs_error err = {0};
+        zs_model *m = NULL;
+        assert_int_equal(zs_model_open(&m, bad[i], NULL, &err), ZS_E_INVALID);
+        assert_null(m);
+        assert_non_null(strstr(err.message, i ? "has an empty part" : "the MODEL is empty"));
+    }
 }
 
 /* Whichever allocation fails, opening fails cleanly or (a fact was dropped) succeeds. */
@@ -449,6 +724,69 @@ static void backends_agree(void **state)
     }
 }
 
+/* The noise that 20 images get in pieces of `batch`; and, after it, their codes. */
+static float *in_pieces(const zs_model_config *c, const float *w, const char *backend, int batch,
+                        int threads)
+{
+    enum { N = 20, SIDE = 16 };
+    zs_error err = {0};
+    zs_model_options o = {.backend = backend, .batch = batch};
+    zs_shape xs = zs_shape4(N, SIDE, SIDE, c->channels);
+    size_t pixels = (size_t)zs_shape_numel(&xs), codes = (size_t)(N * c->unet.z_dim);
+    float *x = normal(pixels, 1), *z = normal(codes, 2);
+    float *out = normal(pixels + codes, 3);
+    int64_t t[N];
+    zs_model *m = NULL;
+    for (int i = 0; i < N; i++)
+        t[i] = 49 * i;
+    zs_threads_set(threads);
+    assert_int_equal(zs_model_wrap(&m, c, (float *)(uintptr_t)w, &o, &err), ZS_OK);
+    if (zs_model_eps(m, out, x, xs, t, z, &err) < 0 ||
+        zs_model_encode(m, out + pixels, x, xs, &err) < 0)
+        fail_msg("%s", err.message);
+    zs_model_close(&m);
+    zs_threads_set(0);
+    zs_free(x);
+    zs_free(z);
+    return out;
+}
+
+static void neighbours_change_nothing_but_rounding(void **state)
+{
+    zs_error err = {0};
+    zs_params *ps = NULL;
+    zs_model_config c = random_config(true);
+    (void)state;
+    c.unet.levels = c.encoder.levels = 2;
+    c.unet.ch[0] = c.unet.ch[1] = c.encoder.ch[0] = c.encoder.ch[1] = 32;
+    c.unet.attn_levels = c.encoder.attn_levels = 2;
+    assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
+    size_t n = (size_t)zs_params_numel(ps);
+    float *w = normal(n, 4);
+    for (size_t i = 0; i < n; i++)
+        w[i] *= 0.05f;
+    size_t count = (size_t)(20 * (16 * 16 * c.channels + c.unet.z_dim));
+    static const char *const backends[] = {"cpu-ref", "cpu"};
+    for (int b = 0; b < 2; b++) {
+        float *want = in_pieces(&c, w, backends[b], 1, 1);
+        for (int k = 0; k < 2; k++) {
+            float *one = in_pieces(&c, w, backends[b], k ? 16 : 7, 1);
+            float *two = in_pieces(&c, w, backends[b], k ? 16 : 7, 3);
+            print_message("%s, pieces of %d: %.1e\n", backends[b], k ? 16 : 7,
+                          difference(one, want, count));
+            assert_memory_equal(two, one, count * sizeof *one);
+            assert_true(difference(one, want, count) < 1e-5);
+            if (b == 0)
+                assert_memory_equal(one, want, count * sizeof *one);
+            zs_free(one);
+            zs_free(two);
+        }
+        zs_free(want);
+    }
+    zs_free(w);
+    zs_params_free(&ps);
+}
+
 /* A fresh model predicts no noise at all: its last convolution starts at zero (and so does the
  * last one of every block, which makes blocks the identity). */
 static void fresh_models_predict_zero(void **state)
@@ -516,8 +854,17 @@ int main(void)
         cmocka_unit_test(bundles_keep_everything),
         cmocka_unit_test(writes_no_broken_weights),
         cmocka_unit_test(reads_no_damaged_configuration),
+        cmocka_unit_test(believes_no_size_that_the_file_does_not_hold),
+        cmocka_unit_test(believes_no_empty_tensors),
+        cmocka_unit_test(narrows_no_integer),
+        cmocka_unit_test(narrows_no_hyper_parameter),
+        cmocka_unit_test(says_that_bundles_have_one_kind_of_weights),
+        cmocka_unit_test(opens_checkpoints_of_runs),
+        cmocka_unit_test(refuses_statistics_that_are_no_numbers),
+        cmocka_unit_test(names_the_empty_part),
         cmocka_unit_test(survives_every_failed_allocation),
         cmocka_unit_test(backends_agree),
+        cmocka_unit_test(neighbours_change_nothing_but_rounding),
         cmocka_unit_test(fresh_models_predict_zero),
         cmocka_unit_test(refuses_images_that_do_not_fit),
     };
