@@ -102,3 +102,17 @@ uint64_t zs_source_fingerprint(const zs_source *s)
 {
     return s->fingerprint;
 }
+
+int zs_source_read_float(const zs_source *s, int64_t i, int size, int channels, zs_fit fit,
+                         float *x, zs_error *err)
+{
+    zs_image raw = {0}, fitted = {0};
+    int status = zs_source_read(s, i, channels, &raw, err);
+    if (status == ZS_OK)
+        status = zs_image_fit(&fitted, &raw, size, fit, err);
+    if (status == ZS_OK)
+        zs_image_to_float(x, &fitted);
+    zs_image_free(&raw);
+    zs_image_free(&fitted);
+    return status;
+}

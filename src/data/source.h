@@ -5,7 +5,7 @@
 #ifndef ZS_DATA_SOURCE_H
 #define ZS_DATA_SOURCE_H
 
-#include "io/io.h"
+#include "data/transform.h"
 
 typedef struct zs_source zs_source;
 
@@ -19,6 +19,10 @@ int64_t zs_source_count(const zs_source *s); /* >= 1 */
 
 /* Image i decoded; thread-safe; *out is owned by the caller. channels as zs_image_read. */
 int zs_source_read(const zs_source *s, int64_t i, int channels, zs_image *out, zs_error *err);
+
+/* Image i fitted to size x size as x [size,size,channels] in [-1,1]; thread-safe. */
+int zs_source_read_float(const zs_source *s, int64_t i, int size, int channels, zs_fit fit,
+                         float *x, zs_error *err);
 
 /* A stable human name of image i ("sub/dir/a.png", "#17"); borrowed. buf is scratch. */
 const char *zs_source_name(const zs_source *s, int64_t i, char *buf, size_t cap);

@@ -95,16 +95,8 @@ const char *zs_images_name(const zs_images *im, int64_t i, char *buf, size_t cap
 
 static int read_one(const zs_images *im, int64_t i, float *x, zs_error *err)
 {
-    zs_image raw = {0}, fit = {0};
     const zs_source *s = locate(im, &i);
-    int status = zs_source_read(s, i, im->shape.channels, &raw, err);
-    if (status == ZS_OK)
-        status = zs_image_fit(&fit, &raw, im->shape.size, im->shape.fit, err);
-    if (status == ZS_OK)
-        zs_image_to_float(x, &fit);
-    zs_image_free(&raw);
-    zs_image_free(&fit);
-    return status;
+    return zs_source_read_float(s, i, im->shape.size, im->shape.channels, im->shape.fit, x, err);
 }
 
 int zs_images_read(const zs_images *im, int64_t first, int64_t n, float *x, zs_error *err)

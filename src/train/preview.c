@@ -9,16 +9,8 @@ enum { DDPM_ROWS = 4, SEED = 1 };
 static int read_image(const zs_source *source, int64_t i, const zs_model_config *c, float *x,
                       zs_error *err)
 {
-    zs_image raw = {0}, fit = {0};
-    zs_fit mode = strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
-    int status = zs_source_read(source, i, (int)c->channels, &raw, err);
-    if (status == ZS_OK)
-        status = zs_image_fit(&fit, &raw, (int)c->image_size, mode, err);
-    if (status == ZS_OK)
-        zs_image_to_float(x, &fit);
-    zs_image_free(&raw);
-    zs_image_free(&fit);
-    return status;
+    zs_fit fit = strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
+    return zs_source_read_float(source, i, (int)c->image_size, (int)c->channels, fit, x, err);
 }
 
 /* Rows 1 and 2 of x [3,n,numel] from row 0. */
