@@ -4,6 +4,7 @@
 #define ZS_DATA_DATA_H
 
 #include "data/grid.h"      /* zs_grid: image grids */
+#include "data/labels.h"    /* zs_labels: attributes of images from CSV or CelebA text */
 #include "data/loader.h"    /* zs_loader: shuffled, augmented, prefetched batches */
 #include "data/source.h"    /* zs_source: folder, IDX, ... behind one --data syntax */
 #include "data/transform.h" /* resize, crop, flip, to and from [-1,1] floats */
