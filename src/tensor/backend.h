@@ -27,6 +27,8 @@ typedef struct zs_view {
 typedef struct zs_call {
     const zs_attr *a;
     zs_view in[ZS_MAX_IN], out[ZS_MAX_OUT];
+    const void *packed;  /* what the operation's packer made of these weights, 64-byte aligned, or
+                            NULL: then the kernel makes what it needs in ws */
     void *ws;            /* 64-byte aligned, as many bytes as `workspace` asked for */
     int threads;         /* threads the plan was made for */
     const zs_step *step; /* NULL while planning */
@@ -39,6 +41,22 @@ typedef struct zs_kernel {
     size_t (*workspace)(const zs_call *c);
 } zs_kernel;
 
+/* A form of the weights in slot 1 that a kernel would otherwise make anew in each call, such as
+ * transformed filters. Sampling keeps it while the weights stay the same. */
+typedef struct zs_packing {
+    size_t bytes; /* 0: this call has no such form, or gains nothing by it */
+    uint64_t
+        layout; /* calls of one operation on one parameter with equal bytes and layout share it:
+                        a number for the algorithm is enough where the rest follows from shapes */
+} zs_packing;
+
+typedef struct zs_packer {
+    /* For these shapes and c->threads, as `workspace`. The workspace is there in any case. */
+    zs_packing (*packing)(const zs_call *c);
+    /* Writes the form of c->in[1] to dst, 64-byte aligned; may use all threads and c->ws. */
+    void (*pack)(const zs_call *c, void *dst);
+} zs_packer;
+
 typedef struct zs_backend {
     const char *name; /* "cpu", "cpu-ref", "cuda" */
     /* Required: a kernel for every operation. */
@@ -46,6 +64,8 @@ typedef struct zs_backend {
     /* Required: memory the kernels can read and write, zero-filled; NULL when out of memory. */
     void *(*alloc)(size_t bytes);
     void (*release)(void *p, size_t bytes);
+    /* NULL, or the packer of an operation, or NULL for one that has none. */
+    const zs_packer *(*packer)(zs_op op);
 } zs_backend;
 
 /* The backend of that name, or NULL. NULL names the default, "cpu": the fastest kernels for this

@@ -12,16 +12,17 @@ typedef struct algorithm {
     bool (*can)(const zs_call *c);
     void (*run)(const zs_call *c);
     size_t (*workspace)(const zs_call *c);
+    const zs_packer *packer; /* or NULL; of the forward operation only */
 } algorithm;
 
 static const algorithm forward[] = {
-    {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws},
+    {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws, NULL},
 };
 static const algorithm input_gradient[] = {
-    {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws},
+    {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws, NULL},
 };
 static const algorithm weight_gradient[] = {
-    {ZS_CONV_DIRECT, zs_conv_direct_dw_can, zs_conv_direct_dw, zs_conv_direct_dw_ws},
+    {ZS_CONV_DIRECT, zs_conv_direct_dw_can, zs_conv_direct_dw, zs_conv_direct_dw_ws, NULL},
 };
 
 static atomic_int best = ZS_CONV_DIRECT;
@@ -60,3 +61,22 @@ static const algorithm *pick(const algorithm *list, size_t n, const zs_call *c)
 KERNEL(conv2d, forward)
 KERNEL(conv2d_dx, input_gradient)
 KERNEL(conv2d_dw, weight_gradient)
+
+static const zs_packer *forward_packer(const zs_call *c)
+{
+    const algorithm *a = pick(forward, sizeof forward / sizeof forward[0], c);
+    return a ? a->packer : NULL;
+}
+
+static zs_packing packing(const zs_call *c)
+{
+    const zs_packer *p = forward_packer(c);
+    return p ? p->packing(c) : (zs_packing){0};
+}
+
+static void pack(const zs_call *c, void *dst)
+{
+    forward_packer(c)->pack(c, dst);
+}
+
+const zs_packer zs_fast_conv2d_packer = {packing, pack};

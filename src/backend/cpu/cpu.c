@@ -38,4 +38,9 @@ static const zs_kernel *kernel(zs_op op)
     return fast[op] ? fast[op] : zs_backend_cpu_ref.kernel(op);
 }
 
-const zs_backend zs_backend_cpu = {"cpu", kernel, zs_cpu_alloc, zs_cpu_release};
+static const zs_packer *packer(zs_op op)
+{
+    return op == ZS_OP_CONV2D ? &zs_fast_conv2d_packer : NULL;
+}
+
+const zs_backend zs_backend_cpu = {"cpu", kernel, zs_cpu_alloc, zs_cpu_release, packer};
