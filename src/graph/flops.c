@@ -2,39 +2,49 @@
 /* How much arithmetic a graph is: the operations that dominate, by their shapes. */
 #include "graph/internal.h"
 
-static double numel(const zs_graph *g, zs_tid t)
+static double numel(const zs_view *v)
 {
-    return t < 0 ? 0 : (double)zs_shape_numel(&g->t[t].shape);
+    return (double)zs_shape_numel(&v->s);
 }
 
-static double rows(const zs_graph *g, zs_tid t)
+static double rows(const zs_view *v)
 {
-    return t < 0 ? 0 : (double)zs_shape_rows(&g->t[t].shape);
+    return (double)zs_shape_rows(&v->s);
 }
 
-/* Scores and mixing: two products of [S,d] with [S,S] per head and sample; x is [N,H,W,..]. */
-static double attention(const zs_graph *g, zs_tid x, double channels)
+/* Scores and mixing: two products of [S,d] with [S,S] per head and sample; qkv is [N,H,W,3C]. */
+static double attention(const zs_view *qkv)
 {
-    const zs_shape *s = &g->t[x].shape;
+    const zs_shape *s = &qkv->s;
     double positions = (double)(s->d[1] * s->d[2]);
-    return 4 * (double)s->d[0] * positions * positions * channels;
+    return 4 * (double)s->d[0] * positions * positions * (double)zs_shape_last(s) / 3;
+}
+
+double zs_call_flops(zs_op op, const zs_call *c)
+{
+    switch (op) {
+    case ZS_OP_CONV2D:
+    case ZS_OP_LINEAR: return 2 * rows(&c->out[0]) * numel(&c->in[1]);
+    case ZS_OP_CONV2D_DX:
+    case ZS_OP_LINEAR_DX: return 2 * rows(&c->in[0]) * numel(&c->in[1]);
+    case ZS_OP_CONV2D_DW:
+    case ZS_OP_LINEAR_DW: return 2 * rows(&c->in[1]) * numel(&c->out[0]);
+    case ZS_OP_ATTENTION: return attention(&c->in[0]);
+    case ZS_OP_ATTENTION_BWD: return 2.5 * attention(&c->in[0]);
+    default: return 0;
+    }
 }
 
 static double node_flops(const zs_graph *g, const zs_gnode *n)
 {
-    switch (n->op) {
-    case ZS_OP_CONV2D:
-    case ZS_OP_LINEAR: return 2 * rows(g, n->out[0]) * numel(g, n->in[1]);
-    case ZS_OP_CONV2D_DX:
-    case ZS_OP_LINEAR_DX: return 2 * rows(g, n->in[0]) * numel(g, n->in[1]);
-    case ZS_OP_CONV2D_DW:
-    case ZS_OP_LINEAR_DW: return 2 * rows(g, n->in[1]) * numel(g, n->out[0]);
-    case ZS_OP_ATTENTION:
-        return attention(g, n->in[0], (double)zs_shape_last(&g->t[n->in[0]].shape) / 3);
-    case ZS_OP_ATTENTION_BWD:
-        return 2.5 * attention(g, n->in[0], (double)zs_shape_last(&g->t[n->in[0]].shape) / 3);
-    default: return 0;
-    }
+    zs_call c = {0};
+    for (int k = 0; k < ZS_MAX_IN; k++)
+        if (n->in[k] >= 0)
+            c.in[k].s = g->t[n->in[k]].shape;
+    for (int k = 0; k < ZS_MAX_OUT; k++)
+        if (n->out[k] >= 0)
+            c.out[k].s = g->t[n->out[k]].shape;
+    return zs_call_flops(n->op, &c);
 }
 
 double zs_graph_flops(const zs_graph *g)

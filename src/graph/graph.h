@@ -86,6 +86,9 @@ size_t zs_graph_node_count(const zs_graph *g);
  * count them. */
 double zs_graph_flops(const zs_graph *g);
 
+/* The same of one call, from the shapes of its views; 0 for operations that are not products. */
+double zs_call_flops(zs_op op, const zs_call *c);
+
 /* ---- run ---- */
 
 typedef enum zs_exec_flag {

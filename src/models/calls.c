@@ -28,7 +28,10 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
     zs_net_exec *k = slot_for(m, net, &s);
     k->used = ++m->clock;
     if (!k->e) {
-        zs_exec_config c = {.backend = m->backend, .flags = m->exec_flags};
+        zs_exec_config c = {.backend = m->backend,
+                            .flags = m->exec_flags,
+                            .hook = m->hook,
+                            .hook_ctx = m->hook_ctx};
         zs_graph *g = NULL;
         int status = zs_network_graph(&g, net, m->params, &m->config, s, 0, err);
         if (status == ZS_OK)

@@ -52,6 +52,8 @@ int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, z
         return zs_fail_nomem(err, sizeof *m, "a model");
     m->backend = zs_backend_find(o->backend);
     m->exec_flags = o->exec_flags;
+    m->hook = o->hook;
+    m->hook_ctx = o->hook_ctx;
     m->batch = o->batch > 0 ? o->batch : 16;
     m->label = zs_str_dup(label);
     int status = ZS_OK;

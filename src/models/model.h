@@ -31,6 +31,8 @@ typedef struct zs_model_options {
                                bundle has one kind, which stays, and the facts say so */
     const char *const *set; /* NULL or NULL-terminated "key=value" (zs_model_config_set), for what
                                a file does not say */
+    zs_node_hook hook;      /* called after every node of every network, or NULL */
+    void *hook_ctx;
 } zs_model_options;
 
 /* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), one of its

@@ -40,6 +40,8 @@ struct zs_model {
     char *label; /* for messages: the spec it was opened from */
     const zs_backend *backend;
     unsigned exec_flags;
+    zs_node_hook hook;
+    void *hook_ctx;
     int64_t batch;
     zs_net_exec cache[ZS_NET_CACHE];
     uint64_t clock; /* of the cache's last use */

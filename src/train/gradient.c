@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/gradient.h"
+#include "models/prior.h"
 
 #include <string.h>
 
@@ -7,7 +8,7 @@ struct zs_gradient {
     zs_gradient_config c;
     zs_schedule schedule;
     zs_exec *exec;
-    int64_t numel; /* of one image */
+    int64_t numel; /* of one image or code */
     int64_t *t;
     float *noise;
     /* inputs of the graph; x0 is NULL when the model has no encoder */
@@ -55,7 +56,10 @@ static int plan(zs_gradient *g, zs_error *err)
 {
     const zs_model_config *m = g->c.model;
     zs_shape xs = zs_shape4(g->c.micro, m->image_size, m->image_size, m->channels);
-    zs_exec_config ec = {.backend = g->c.backend, .flags = g->c.exec_flags};
+    zs_exec_config ec = {.backend = g->c.backend,
+                         .flags = g->c.exec_flags,
+                         .hook = g->c.hook,
+                         .hook_ctx = g->c.hook_ctx};
     zs_graph *graph = NULL;
     int status = zs_train_graph_build(&graph, g->c.layout, m, xs, g->c.dropout, err);
     if (status == ZS_OK)
@@ -78,11 +82,13 @@ int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *er
     if (!g)
         return zs_fail_nomem(err, sizeof *g, "a training graph");
     g->c = *c;
-    g->numel = c->model->image_size * c->model->image_size * c->model->channels;
+    const zs_diffusion_config *d = &c->model->diffusion;
+    g->numel = c->latent ? c->model->prior.z_dim
+                         : c->model->image_size * c->model->image_size * c->model->channels;
     int status = check_batch(&g->c, err);
     if (status == ZS_OK)
-        status = zs_schedule_make(&g->schedule, c->model->diffusion.beta_schedule,
-                                  c->model->diffusion.T, err);
+        status = zs_schedule_make(
+            &g->schedule, c->latent ? d->latent_beta_schedule : d->beta_schedule, d->T, err);
     if (status == ZS_OK) {
         g->t = zs_alloc((size_t)c->batch, sizeof *g->t);
         g->noise = zs_alloc((size_t)(c->batch * g->numel), sizeof(float));
