@@ -4,8 +4,9 @@
 
 #include <math.h>
 
-static void ddim_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
+static int ddim_step(const zs_sampling *s, int64_t i, zs_sample_work *w, zs_error *err)
 {
+    (void)err;
     double a = s->schedule->abar[i], prev = s->schedule->abar_prev[i];
     double sigma = s->eta * sqrt((1.0 - prev) / (1.0 - a)) * sqrt(1.0 - a / prev);
     /* rounding may leave the difference a hair below 0 when eta is 1 */
@@ -14,11 +15,12 @@ static void ddim_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
     for (size_t j = 0; j < size; j++)
         w->x[j] = to_x0 * w->x0[j] + to_eps * w->eps[j];
     if (sigma <= 0.0)
-        return;
+        return ZS_OK;
     float to_noise = (float)sigma;
     zs_noise_step(s, i, w);
     for (size_t j = 0; j < size; j++)
         w->x[j] += to_noise * w->noise[j];
+    return ZS_OK;
 }
 
 const zs_sampler zs_sampler_ddim = {.name = "ddim", .step = ddim_step};

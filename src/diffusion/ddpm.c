@@ -6,8 +6,9 @@
 
 #include <math.h>
 
-static void ddpm_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
+static int ddpm_step(const zs_sampling *s, int64_t i, zs_sample_work *w, zs_error *err)
 {
+    (void)err;
     const zs_schedule *k = s->schedule;
     double a = k->abar[i], prev = k->abar_prev[i], beta = k->beta[i];
     float to_x0 = (float)(beta * sqrt(prev) / (1.0 - a));
@@ -17,10 +18,11 @@ static void ddpm_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
     for (size_t j = 0; j < size; j++)
         w->x[j] = to_x0 * w->x0[j] + to_x * w->x[j];
     if (i == 0)
-        return;
+        return ZS_OK;
     zs_noise_step(s, i, w);
     for (size_t j = 0; j < size; j++)
         w->x[j] += to_noise * w->noise[j];
+    return ZS_OK;
 }
 
 const zs_sampler zs_sampler_ddpm = {.name = "ddpm", .step = ddpm_step};

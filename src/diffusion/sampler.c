@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-static const zs_sampler *const samplers[] = {&zs_sampler_ddpm, &zs_sampler_ddim,
-                                             &zs_sampler_ddim_invert, NULL};
+static const zs_sampler *const samplers[] = {&zs_sampler_ddpm,        &zs_sampler_ddim,
+                                             &zs_sampler_ddim_invert, &zs_sampler_dpmpp2m,
+                                             &zs_sampler_heun,        NULL};
 
 const zs_sampler *zs_sampler_find(const char *name)
 {
@@ -41,21 +42,21 @@ void zs_noise_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
            size * sizeof(float));
 }
 
-/* One network call: x0 and eps at step i, consistent with each other. */
-static int predict(const zs_sampling *s, int64_t i, zs_sample_work *w, zs_error *err)
+int zs_sample_predict(const zs_sampling *s, int64_t i, const float *x, float *x0, float *eps,
+                      zs_error *err)
 {
     size_t size = (size_t)(s->n * s->numel);
     double abar = s->schedule->abar[i];
-    int status = s->net(s->net_ctx, w->x, s->schedule->t[i], w->eps, err);
+    int status = s->net(s->net_ctx, x, s->schedule->t[i], eps, err);
     if (status < 0)
         return status;
     if (s->pred == ZS_PRED_EPS)
-        zs_eps_to_x0(w->x0, w->x, w->eps, abar, size);
+        zs_eps_to_x0(x0, x, eps, abar, size);
     else
-        memcpy(w->x0, w->eps, size * sizeof(float));
+        memcpy(x0, eps, size * sizeof(float));
     if (s->clip)
-        zs_clamp_unit(w->x0, size);
-    zs_x0_to_eps(w->eps, w->x, w->x0, abar, size);
+        zs_clamp_unit(x0, size);
+    zs_x0_to_eps(eps, x, x0, abar, size);
     return ZS_OK;
 }
 
@@ -74,11 +75,11 @@ static int run(const zs_sampler *k, const zs_sampling *s, zs_sample_work *w, zs_
     int status = ZS_OK;
     for (int64_t j = 0; j < steps && status >= 0; j++) {
         int64_t i = k->upward ? j : steps - 1 - j;
-        status = predict(s, i, w, err);
-        if (status < 0)
-            break;
-        k->step(s, i, w);
-        status = report(k, s, j + 1, err);
+        status = zs_sample_predict(s, i, w->x, w->x0, w->eps, err);
+        if (status == ZS_OK)
+            status = k->step(s, i, w, err);
+        if (status == ZS_OK)
+            status = report(k, s, j + 1, err);
     }
     return status;
 }
@@ -89,7 +90,7 @@ int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err
     if (s->n < 1 || s->numel < 1)
         return zs_fail(err, ZS_E_INVALID, "%s: nothing to sample", k->name);
     if (!zs_mul_size((size_t)s->n, (size_t)s->numel, &size) ||
-        !zs_mul_size(size, 3 * sizeof(float), &bytes))
+        !zs_mul_size(size, (size_t)(3 + k->extra) * sizeof(float), &bytes))
         return zs_fail(err, ZS_E_INVALID,
                        "%s: %lld samples of %lld elements are too many: use a "
                        "smaller batch",
@@ -98,6 +99,8 @@ int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err
     if (!buffer)
         return zs_fail_nomem(err, bytes, "sampling; use a smaller batch");
     zs_sample_work w = {.x = x, .x0 = buffer, .eps = buffer + size, .noise = buffer + 2 * size};
+    for (int j = 0; j < k->extra; j++)
+        w.extra[j] = buffer + (size_t)(3 + j) * size;
     int status = run(k, s, &w, err);
     zs_free(buffer);
     return status;

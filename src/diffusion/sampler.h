@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Samplers: from noise to samples (ddpm, ddim) and back (ddim-invert).
+/* Samplers: from noise to samples (ddpm, ddim, dpm++2m, heun) and back (ddim-invert).
  *
  *     zs_sampling s = {.schedule = &spaced, .n = 8, .numel = 32 * 32, .net = my_net,
  *                      .net_ctx = m, .clip = true, .noise.seed = 1};
@@ -38,26 +38,32 @@ typedef struct zs_sampling {
     const char *stage; /* name for progress; NULL: the sampler's */
 } zs_sampling;
 
+enum { ZS_SAMPLER_EXTRA = 3 };
+
 /* Buffers of one run, each [n, numel]. */
 typedef struct zs_sample_work {
-    float *x;     /* the state: in and out */
-    float *x0;    /* predicted clean sample */
-    float *eps;   /* noise that goes with it */
-    float *noise; /* fresh noise */
+    float *x;                       /* the state: in and out */
+    float *x0;                      /* predicted clean sample */
+    float *eps;                     /* noise that goes with it */
+    float *noise;                   /* fresh noise */
+    float *extra[ZS_SAMPLER_EXTRA]; /* as many as the sampler asks for; kept from step to step */
 } zs_sample_work;
 
 typedef struct zs_sampler {
     const char *name;
     bool upward; /* steps run 0 .. n-1 instead of n-1 .. 0 */
+    int extra;   /* buffers that it needs beside the usual ones */
     /* Advances w->x over step i; x0 and eps are those predicted at step i. */
-    void (*step)(const zs_sampling *s, int64_t i, zs_sample_work *w);
+    int (*step)(const zs_sampling *s, int64_t i, zs_sample_work *w, zs_error *err);
 } zs_sampler;
 
 extern const zs_sampler zs_sampler_ddpm; /* Ho et al. 2020, ancestral, fixed-large variance */
 extern const zs_sampler zs_sampler_ddim; /* Song et al. 2021, any eta */
 extern const zs_sampler zs_sampler_ddim_invert; /* its ODE run upward: x0 -> x_T */
+extern const zs_sampler zs_sampler_dpmpp2m;     /* Lu et al. 2022, DPM-Solver++(2M): second order */
+extern const zs_sampler zs_sampler_heun; /* Karras et al. 2022: second order, 2n-1 network calls */
 
-/* The sampler called "ddpm", "ddim" or "ddim-invert", or NULL. */
+/* The sampler called "ddpm", "ddim", "ddim-invert", "dpm++2m" or "heun", or NULL. */
 const zs_sampler *zs_sampler_find(const char *name);
 
 /* Runs a sampler in place on x [n, numel]. ZS_E_CANCELLED when the progress callback asks,
@@ -66,6 +72,11 @@ int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err
 
 /* Starting noise x_T [n, numel]: stream ZS_RNG_XT, index = noise.first + image. */
 void zs_noise_xt(float *x, const zs_sampling *s);
+
+/* For samplers: one network call on x at the level of step i -> x0 (clamped if asked for) and the
+ * eps that is consistent with it. */
+int zs_sample_predict(const zs_sampling *s, int64_t i, const float *x, float *x0, float *eps,
+                      zs_error *err);
 
 /* For samplers: fills w->noise for step i. */
 void zs_noise_step(const zs_sampling *s, int64_t i, zs_sample_work *w);

@@ -153,11 +153,14 @@ static void test_moments(void **state)
     run_two_modes("ddim", "ddim500", 1.0, ZS_PRED_EPS, 0.01);
     run_two_modes("ddim", "ddim500", 0.5, ZS_PRED_X0, 0.01);
     run_two_modes("ddpm", "1000", 0.0, ZS_PRED_EPS, 0.01);
+    run_two_modes("dpm++2m", "ddim50", 0.0, ZS_PRED_EPS, 0.01);
+    run_two_modes("dpm++2m", "ddim50", 0.0, ZS_PRED_X0, 0.01);
+    run_two_modes("heun", "ddim50", 0.0, ZS_PRED_EPS, 0.01);
     run_two_modes("ddpm", "1000", 0.0, ZS_PRED_X0, 0.01);
 }
 
 /* The ODE from level a to level 1 moves each quantile of a Gaussian onto the same quantile. */
-static double gaussian_ode_error(const char *spec)
+static double gaussian_ode_error(const char *name, const char *spec)
 {
     zs_schedule s;
     respace(&s, spec);
@@ -165,7 +168,7 @@ static double gaussian_ode_error(const char *spec)
     zs_sampling c = sampling(&s, &m, 64);
     zs_noise_xt(buf_a, &c);
     memcpy(buf_b, buf_a, sizeof buf_a);
-    sample("ddim", &c, buf_a);
+    sample(name, &c, buf_a);
     double a = s.abar[s.n - 1], worst = 0.0;
     for (int j = 0; j < 64 * DIM; j++) {
         double mu = m.mu[0][j % DIM];
@@ -176,22 +179,31 @@ static double gaussian_ode_error(const char *spec)
     return worst;
 }
 
+static double order_between(const char *name, int steps_a, int steps_b)
+{
+    char a[16], b[16];
+    snprintf(a, sizeof a, "ddim%d", steps_a);
+    snprintf(b, sizeof b, "ddim%d", steps_b);
+    double ea = gaussian_ode_error(name, a), eb = gaussian_ode_error(name, b);
+    print_message("%s: largest error %.3g in %d steps, %.3g in %d\n", name, ea, steps_a, eb,
+                  steps_b);
+    return log(ea / eb) / log((double)steps_b / steps_a);
+}
+
 static void test_order(void **state)
 {
     (void)state;
-    static const char *const specs[] = {"ddim20", "ddim40", "ddim100", "ddim200", "ddim500"};
-    static const double steps[] = {20, 40, 100, 200, 500};
-    double last = 0.0;
-    for (int i = 0; i < 5; i++) {
-        double e = gaussian_ode_error(specs[i]);
-        print_message("ddim %3.0f steps: largest error %.3g\n", steps[i], e);
-        if (i > 0) {
-            double order = log(last / e) / log(steps[i] / steps[i - 1]);
-            assert_near(order, 1.0, 0.2, "order of convergence");
-        }
-        last = e;
-    }
-    assert_true(last < 1e-2);
+    static const int steps[] = {20, 40, 100, 200, 500};
+    for (int i = 0; i < 4; i++)
+        assert_near(order_between("ddim", steps[i], steps[i + 1]), 1.0, 0.2, "order of ddim");
+    assert_near(order_between("dpm++2m", 20, 100), 2.0, 0.5, "order of dpm++2m");
+    assert_near(order_between("dpm++2m", 20, 200), 2.0, 0.5, "order of dpm++2m");
+    assert_near(order_between("heun", 20, 40), 2.0, 0.5, "order of heun");
+    assert_near(order_between("heun", 20, 100), 2.0, 0.5, "order of heun");
+    assert_true(gaussian_ode_error("dpm++2m", "ddim20") < gaussian_ode_error("ddim", "ddim20") / 5);
+    /* 39 network calls against 40 */
+    assert_true(gaussian_ode_error("heun", "ddim20") < gaussian_ode_error("ddim", "ddim40") / 2);
+    assert_true(gaussian_ode_error("ddim", "ddim500") < 1e-2);
 }
 
 static double round_trip_error(const char *spec)
@@ -276,10 +288,10 @@ static void test_eta1_is_posterior(void **state)
 static void test_batch_independent(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ddpm", "ddim"};
+    static const char *const names[] = {"ddpm", "ddim", "dpm++2m", "heun"};
     zs_schedule s;
     respace(&s, "20");
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < 4; k++) {
         mixture m = two_modes;
         zs_sampling c = sampling(&s, &m, 5);
         c.eta = 0.7;
