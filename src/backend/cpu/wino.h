@@ -18,6 +18,8 @@
 #include "backend/cpu/conv.h"
 #include "backend/cpu/simd.h"
 
+#include <stdbool.h>
+
 typedef enum zs_wino_kind { ZS_WINO_F4, ZS_WINO_F6, ZS_WINO_KINDS } zs_wino_kind;
 
 enum { ZS_WINO_POINTS_MAX = 64 };
@@ -55,6 +57,55 @@ ZS_SIMD_TABLES(zs_wino_in_fns, zs_wino_in);
 static inline const zs_wino_in_fns *zs_wino_in_get(void)
 {
     return ZS_SIMD_PICK(zs_wino_in);
+}
+
+/* Weights of one of the two products: w[3][3][c][o], or for the gradient of the input
+ * (transposed) the taps in reverse of w[3][3][o][c]. */
+typedef struct zs_wino_w {
+    const float *w;
+    int64_t c, o; /* channels summed over, outputs */
+    bool transposed;
+} zs_wino_w;
+
+/* Weight transform of channels [c0,c1) for the panel of nr outputs from o on (nr: of zs_tile_get):
+ * u[k*ks + (c-c0)*nr + j], zeros where o+j is beyond the outputs. u is 64-byte aligned. */
+typedef void (*zs_wino_w_fn)(float *u, int64_t ks, const zs_wino_w *w, int64_t o, int64_t c0,
+                             int64_t c1);
+
+typedef struct zs_wino_w_fns {
+    zs_wino_w_fn panel[ZS_WINO_KINDS];
+} zs_wino_w_fns;
+
+ZS_SIMD_TABLES(zs_wino_w_fns, zs_wino_w);
+
+static inline const zs_wino_w_fns *zs_wino_w_get(void)
+{
+    return ZS_SIMD_PICK(zs_wino_w);
+}
+
+/* The images that are written: y[n,oh,ow,channels] from output `o` on, `cols` outputs. */
+typedef struct zs_wino_out {
+    float *y;
+    const float *bias;     /* [channels] or NULL */
+    const float *residual; /* laid out as y, or NULL */
+    int64_t channels, o;
+    int cols;
+} zs_wino_out;
+
+/* Output transform of tiles [first, first+count) from mm[k*ks + i*nr + j]: y = tile + bias +
+ * residual. */
+typedef void (*zs_wino_out_fn)(const zs_wino_out *out, const float *mm, int64_t ks,
+                               const zs_wino *g, int64_t first, int64_t count);
+
+typedef struct zs_wino_out_fns {
+    zs_wino_out_fn tiles[ZS_WINO_KINDS];
+} zs_wino_out_fns;
+
+ZS_SIMD_TABLES(zs_wino_out_fns, zs_wino_out);
+
+static inline const zs_wino_out_fns *zs_wino_out_get(void)
+{
+    return ZS_SIMD_PICK(zs_wino_out);
 }
 
 #endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* For the *_simd.c files: one vector of the instruction set that the file is compiled for, VL
+ * floats. The arithmetic is the compilers' vector extension; a vector times a float constant is
+ * element-wise. Without that extension ZS_HAVE_VEC is not defined and VL is 1: `vec` is a float. */
+#ifndef ZS_BACKEND_CPU_WINO_VEC_H
+#define ZS_BACKEND_CPU_WINO_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if !defined(__GNUC__)
+enum { VL = 1 };
+#elif defined(__AVX512F__)
+enum { VL = 16 };
+#elif defined(__AVX__)
+enum { VL = 8 };
+#else
+enum { VL = 4 };
+#endif
+
+#if defined(__GNUC__)
+#define ZS_HAVE_VEC 1
+#define ZS_INLINE static inline __attribute__((always_inline))
+typedef float vec __attribute__((vector_size(VL * sizeof(float))));
+#else
+#define ZS_INLINE static inline
+typedef float vec;
+#endif
+
+ZS_INLINE vec vec_load(const float *p)
+{
+    vec v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+ZS_INLINE void vec_save(float *p, vec v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+ZS_INLINE vec vec_zero(void)
+{
+    vec v;
+    memset(&v, 0, sizeof v);
+    return v;
+}
+
+/* The first n lanes (n <= VL); the others are 0 and their memory is not touched. */
+ZS_INLINE vec vec_load_part(const float *p, int n)
+{
+    float lanes[VL] = {0};
+    for (int i = 0; i < n; i++)
+        lanes[i] = p[i];
+    return vec_load(lanes);
+}
+
+ZS_INLINE void vec_save_part(float *p, vec v, int n)
+{
+    float lanes[VL];
+    vec_save(lanes, v);
+    for (int i = 0; i < n; i++)
+        p[i] = lanes[i];
+}
+
+/* n == VL known while compiling: a plain load or store. */
+ZS_INLINE vec vec_load_n(const float *p, int n)
+{
+    return n == VL ? vec_load(p) : vec_load_part(p, n);
+}
+
+ZS_INLINE void vec_save_n(float *p, vec v, int n)
+{
+    if (n == VL)
+        vec_save(p, v);
+    else
+        vec_save_part(p, v, n);
+}
+
+#endif

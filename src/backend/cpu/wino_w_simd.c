@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* The weight transform of the Winograd convolutions: U[k] = (G w G')[k], VL outputs at once. */
+#include "backend/cpu/wino.h"
+#include "backend/cpu/wino_math.h"
+
+enum { NR = 2 * VL, BLOCK = 16 };
+
+/* u[k*ks] = the transform of taps w[t*tap], `lanes` outputs. */
+ZS_INLINE void transform(float *u, int64_t ks, const float *w, int64_t tap, int m, int lanes)
+{
+    vec e[8][3], g[3], o[8];
+    const int p = m + 2;
+    for (int s = 0; s < 3; s++) {
+        for (int r = 0; r < 3; r++)
+            g[r] = vec_load_n(w + (r * 3 + s) * tap, lanes);
+        wino_weights(o, g, m);
+        for (int i = 0; i < p; i++)
+            e[i][s] = o[i];
+    }
+    for (int i = 0; i < p; i++) {
+        wino_weights(o, e[i], m);
+        for (int j = 0; j < p; j++)
+            vec_save(u + (i * p + j) * ks, o[j]);
+    }
+}
+
+/* The panel's row of one channel: w[t*tap + j], j < cols. */
+ZS_INLINE void row(float *u, int64_t ks, const float *w, int64_t tap, int m, int64_t cols)
+{
+    for (int j = 0; j < NR; j += VL) {
+        if (cols - j >= VL)
+            transform(u + j, ks, w + j, tap, m, VL);
+        else
+            transform(u + j, ks, cols > j ? w + j : w, tap, m, cols > j ? (int)(cols - j) : 0);
+    }
+}
+
+/* t[8 - tap][c][j] = w[tap][o+j][c] for `count` channels from c on: the reversed, transposed taps
+ * of a block. */
+static void transpose(float (*t)[BLOCK][NR], const zs_wino_w *w, int64_t o, int64_t cols, int64_t c,
+                      int64_t count)
+{
+    for (int tap = 0; tap < 9; tap++) {
+        const float *from = w->w + (tap * w->o + o) * w->c + c;
+        for (int64_t j = 0; j < cols; j++)
+            for (int64_t i = 0; i < count; i++)
+                t[8 - tap][i][j] = from[j * w->c + i];
+    }
+}
+
+ZS_INLINE void panel(float *u, int64_t ks, const zs_wino_w *w, int64_t o, int64_t c0, int64_t c1,
+                     int m)
+{
+    float t[9][BLOCK][NR];
+    int64_t cols = w->o - o < NR ? w->o - o : NR;
+    if (!w->transposed) {
+        for (int64_t c = c0; c < c1; c++)
+            row(u + (c - c0) * NR, ks, w->w + c * w->o + o, w->c * w->o, m, cols);
+        return;
+    }
+    for (int64_t c = c0; c < c1; c += BLOCK) {
+        int64_t count = c1 - c < BLOCK ? c1 - c : BLOCK;
+        transpose(t, w, o, cols, c, count);
+        for (int64_t i = 0; i < count; i++)
+            row(u + (c - c0 + i) * NR, ks, t[0][i], BLOCK * NR, m, cols);
+    }
+}
+
+static void panel4(float *u, int64_t ks, const zs_wino_w *w, int64_t o, int64_t c0, int64_t c1)
+{
+    panel(u, ks, w, o, c0, c1, 4);
+}
+
+static void panel6(float *u, int64_t ks, const zs_wino_w *w, int64_t o, int64_t c0, int64_t c1)
+{
+    panel(u, ks, w, o, c0, c1, 6);
+}
+
+const zs_wino_w_fns ZS_SIMD(zs_wino_w) = {{panel4, panel6}};
