@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Byte strings -> numbers, by hashing. Private to io. */
+/* Byte strings -> numbers, by hashing. */
 #ifndef ZS_IO_NAMEINDEX_H
 #define ZS_IO_NAMEINDEX_H
 
@@ -21,7 +21,7 @@ typedef struct zs_nameindex {
 /* True and *value when the name is there. */
 bool zs_nameindex_get(const zs_nameindex *ix, size_t *value, const char *name, size_t n);
 
-/* Adds a name that is not there yet; false when out of memory. */
+/* Adds a name, or changes the value of one that is there; false when out of memory. */
 bool zs_nameindex_add(zs_nameindex *ix, const char *name, size_t n, size_t value);
 
 void zs_nameindex_free(zs_nameindex *ix);
