@@ -2,6 +2,7 @@
 /* The immutable plan of one graph: offsets once, then runs. */
 #include "graph/internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct zs_exec {
@@ -16,6 +17,8 @@ struct zs_exec {
     uint8_t *arena;
     size_t arena_bytes;
     float *params, *grads; /* what the calls are bound to */
+    zs_packs *packs;
+    zs_pack **pack; /* per node, NULL for none; NULL without packs */
 };
 
 static bool in_arena(const zs_gtensor *t)
@@ -34,6 +37,10 @@ void zs_exec_free(zs_exec **e)
         return;
     if ((*e)->arena)
         (*e)->backend->release((*e)->arena, (*e)->arena_bytes);
+    for (size_t i = 0; (*e)->pack && i < (*e)->g->nn; i++)
+        if ((*e)->pack[i])
+            zs_packs_drop((*e)->packs, (*e)->pack[i]);
+    zs_free((*e)->pack);
     zs_free((*e)->calls);
     zs_free((*e)->pl);
     zs_graph_free(&(*e)->g);
@@ -139,6 +146,78 @@ static int plan_arena(zs_exec *e, zs_error *err)
     return ZS_OK;
 }
 
+/* ---- packed parameters ---- */
+
+static const zs_packer *packer_of(const zs_exec *e, zs_op op)
+{
+    return e->backend->packer ? e->backend->packer(op) : NULL;
+}
+
+/* A node whose weights could be kept packed. */
+typedef struct candidate {
+    size_t node;
+    int64_t positions; /* of its output */
+    zs_packing k;
+} candidate;
+
+static int fewest_positions_first(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->positions != y->positions)
+        return x->positions < y->positions ? -1 : 1;
+    return x->node < y->node ? -1 : x->node > y->node;
+}
+
+static size_t find_candidates(const zs_exec *e, candidate *list)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < e->g->nn; i++) {
+        const zs_gnode *node = &e->g->n[i];
+        const zs_packer *packer = packer_of(e, node->op);
+        if (!packer || node->in[1] < 0 || e->g->t[node->in[1]].kind != ZS_KIND_PARAM)
+            continue;
+        zs_packing k = packer->packing(&e->calls[i]);
+        if (k.bytes)
+            list[n++] = (candidate){i, zs_shape_rows(&e->calls[i].out[0].s), k};
+    }
+    return n;
+}
+
+static int take_packs(zs_exec *e, zs_packs *packs, zs_error *err)
+{
+    if (!packs)
+        return ZS_OK;
+    candidate *list = zs_alloc(e->g->nn + 1, sizeof *list);
+    e->packs = packs;
+    e->pack = zs_calloc(e->g->nn + 1, sizeof(zs_pack *));
+    if (!list || !e->pack) {
+        zs_free(list);
+        return zs_fail_nomem(err, e->g->nn * sizeof *list, "an executor");
+    }
+    size_t n = find_candidates(e, list);
+    qsort(list, n, sizeof *list, fewest_positions_first);
+    for (size_t i = 0; i < n; i++) {
+        const zs_gnode *node = &e->g->n[list[i].node];
+        e->pack[list[i].node] =
+            zs_packs_take(packs, node->op, e->g->t[node->in[1]].offset, list[i].k);
+    }
+    zs_free(list);
+    return ZS_OK;
+}
+
+static int fetch_packed(zs_exec *e, size_t i, zs_error *err)
+{
+    zs_call *c = &e->calls[i];
+    const zs_packer *packer = packer_of(e, e->g->n[i].op);
+    c->packed = NULL; /* while it is being made */
+    c->packed = zs_packs_get(e->packs, e->pack[i], packer, c, e->params);
+    if (c->packed && (e->flags & ZS_EXEC_POISON) &&
+        !zs_packs_fresh(e->packs, e->pack[i], packer, c))
+        return zs_fail(err, ZS_E_INTERNAL,
+                       "node %zu: the weights were written after their packed form was made", i);
+    return ZS_OK;
+}
+
 int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *err)
 {
     int status = finish_graph(*g, c->flags, err);
@@ -164,7 +243,9 @@ int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *
     live_intervals(e);
     for (size_t i = 0; i < e->g->nn; i++)
         prepare_call(e, i);
-    status = plan_arena(e, err);
+    status = take_packs(e, c->packs, err);
+    if (status == ZS_OK)
+        status = plan_arena(e, err);
     if (status < 0)
         goto fail;
     *out = e;
@@ -238,6 +319,10 @@ int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs
         c->step = step;
         if (e->flags & ZS_EXEC_POISON)
             poison(e, (int32_t)i, true);
+        if (e->pack && e->pack[i])
+            status = fetch_packed(e, i, err);
+        if (status < 0)
+            return status;
         double start = e->hook ? zs_clock_now() : 0.0;
         e->backend->kernel(op)->run(c);
         if (e->hook)

@@ -94,7 +94,8 @@ double zs_call_flops(zs_op op, const zs_call *c);
 typedef enum zs_exec_flag {
     ZS_EXEC_RECOMPUTE = 1, /* trade time for memory in segments */
     ZS_EXEC_NO_REUSE = 2,  /* every tensor has its own bytes: to bisect planner bugs */
-    ZS_EXEC_POISON = 4,    /* fill each range with NaN before its first and after its last use */
+    ZS_EXEC_POISON = 4,    /* fill each range with NaN before its first and after its last use, and
+                              fail when a kept packed form is not that of the weights */
     ZS_EXEC_NO_PEEPHOLE = 8
 } zs_exec_flag;
 
@@ -102,11 +103,26 @@ typedef enum zs_exec_flag {
  * by node and for profiling. */
 typedef void (*zs_node_hook)(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds);
 
+/* Packed forms of parameters (tensor/backend.h), which plans for several batch shapes share. They
+ * are made by the first run that promises something about its weights (zs_step.weights), and made
+ * again when the promise, or the buffer, is another one. So they cannot be older than the weights
+ * unless somebody writes weights and keeps their number. `limit`: bytes of all of them together;
+ * nodes with the fewest output positions come first, since making the form is the largest part of
+ * their work. Without room or memory a kernel does without, at the same result. */
+typedef struct zs_packs zs_packs;
+int zs_packs_new(zs_packs **out, const zs_backend *backend, size_t limit, zs_error *err);
+void zs_packs_free(zs_packs **s); /* after every plan that uses it */
+size_t zs_packs_bytes(const zs_packs *s);
+
+/* A number that no other call in this process returns: for zs_step.weights. */
+uint64_t zs_weights_version(void);
+
 typedef struct zs_exec_config {
     const zs_backend *backend; /* NULL: the default */
     unsigned flags;            /* zs_exec_flag */
     zs_node_hook hook;         /* or NULL */
     void *hook_ctx;
+    zs_packs *packs; /* borrowed; NULL: no packed forms are kept */
 } zs_exec_config;
 
 /* Finishes the graph (recompute, peephole, removal of dead nodes), plans offsets, verifies that no

@@ -88,6 +88,24 @@ int zs_pass_recompute(zs_graph *g);
 int zs_pass_peephole(zs_graph *g);
 int zs_pass_dead(zs_graph *g);
 
+/* ---- packed parameters (packs.c) ---- */
+
+typedef struct zs_pack zs_pack;
+
+/* The entry for a parameter at `offset`, made when it is new and fits below the limit; NULL
+ * otherwise. One user more. */
+zs_pack *zs_packs_take(zs_packs *s, zs_op op, int64_t offset, zs_packing k);
+/* One user less; the last one frees it. */
+void zs_packs_drop(zs_packs *s, zs_pack *p);
+
+/* The packed form for a run on `params`, made by now; NULL when the run promises nothing about its
+ * weights, or memory has run out. */
+const void *zs_packs_get(zs_packs *s, zs_pack *p, const zs_packer *packer, const zs_call *c,
+                         const float *params);
+
+/* Whether packing again gives the same bytes: false shows a broken promise. */
+bool zs_packs_fresh(const zs_packs *s, const zs_pack *p, const zs_packer *packer, const zs_call *c);
+
 /* use[t] = number of readers, outputs of the graph counted as one. `use` has g->nt entries. */
 void zs_graph_count_uses(const zs_graph *g, int32_t *use);
 

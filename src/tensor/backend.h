@@ -15,6 +15,8 @@ typedef struct zs_step {
     uint64_t step;    /* optimiser step: part of every random counter */
     int64_t sample;   /* index of the first sample of this (micro-)batch within the step's batch */
     float grad_scale; /* factor on the loss gradient: micro-batch size / batch size */
+    uint64_t weights; /* names the contents of the parameter buffer: runs with equal numbers promise
+                         equal parameters, and share packed forms of them; 0: no promise */
 } zs_step;
 
 /* One tensor as a kernel sees it. p is NULL when the slot is absent. */
@@ -45,9 +47,9 @@ typedef struct zs_kernel {
  * transformed filters. Sampling keeps it while the weights stay the same. */
 typedef struct zs_packing {
     size_t bytes; /* 0: this call has no such form, or gains nothing by it */
-    uint64_t
-        layout; /* calls of one operation on one parameter with equal bytes and layout share it:
-                        a number for the algorithm is enough where the rest follows from shapes */
+    /* Calls of one operation on one parameter with equal bytes and layout share it; a number for
+     * the algorithm is enough where the rest follows from shapes. */
+    uint64_t layout;
 } zs_packing;
 
 typedef struct zs_packer {
