@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* The list of workloads; a new one is a row here. */
+#include "tasks/benchrow.h"
+
+/* 3x3 convolutions, as many channels out as in: the shapes at which a UNet spends its time. */
+#define CONV(N, C, S)                                                                             \
+    {"conv-fwd-n" #N "-c" #C "-s" #S,                                                             \
+     "3x3 convolution " #N "," #C "->" #C "," #S "x" #S " forward",                               \
+     &zs_bench_conv_fwd,                                                                          \
+     NULL,                                                                                        \
+     N,                                                                                           \
+     C,                                                                                           \
+     S,                                                                                           \
+     NULL,                                                                                        \
+     false},                                                                                      \
+        {"conv-dx-n" #N "-c" #C "-s" #S,                                                          \
+         "3x3 convolution " #N "," #C "->" #C "," #S "x" #S " dX",                                \
+         &zs_bench_conv_dx,                                                                       \
+         NULL,                                                                                    \
+         N,                                                                                       \
+         C,                                                                                       \
+         S,                                                                                       \
+         NULL,                                                                                    \
+         false},                                                                                  \
+    {                                                                                             \
+        "conv-dw-n" #N "-c" #C "-s" #S, "3x3 convolution " #N "," #C "->" #C "," #S "x" #S " dW", \
+            &zs_bench_conv_dw, NULL, N, C, S, NULL, false                                         \
+    }
+#define ADAGN(N, C, S)                                                                            \
+    {                                                                                             \
+        "adagn-n" #N "-c" #C "-s" #S,                                                             \
+            "GroupNorm+AdaGN+SiLU " #N "," #C "," #S "x" #S " forward+backward", &zs_bench_adagn, \
+            NULL, N, C, S, NULL, false                                                            \
+    }
+#define NET(KIND, WORD, PRESET, N, EXTRA)                                                         \
+    {                                                                                             \
+#KIND "-" #PRESET "-n" #N, WORD " " #PRESET " N=" #N, &zs_bench_##KIND, #PRESET, N, 0, 0, \
+            "images", EXTRA                                                                       \
+    }
+
+const zs_bench_row zs_bench_rows[] = {
+    CONV(1, 128, 64),
+    CONV(8, 64, 64),
+    CONV(8, 128, 32),
+    CONV(8, 256, 16),
+    CONV(8, 512, 8),
+    CONV(1, 128, 256),
+    CONV(8, 32, 32),
+    ADAGN(8, 128, 64),
+    ADAGN(8, 256, 16),
+    NET(eps, "UNet eps", ffhq64, 8, false),
+    NET(eps, "UNet eps", ffhq128, 1, false),
+    NET(eps, "UNet eps", ffhq256, 1, false),
+    NET(encode, "semantic encoder", ffhq64, 8, false),
+    NET(train, "training step", ffhq64, 8, false),
+    NET(train, "training step", fashion32, 64, false),
+    {"prior-ffhq64-n256", "latent MLP training step N=256", &zs_bench_prior, "ffhq64", 256, 0, 0,
+     "codes", false},
+    NET(eps, "UNet eps", ffhq64, 1, true),
+    NET(eps, "UNet eps", ffhq64, 2, true),
+    NET(eps, "UNet eps", ffhq64, 4, true),
+    NET(eps, "UNet eps", ffhq64, 16, true),
+    NET(eps, "UNet eps", ffhq64, 32, true),
+    NET(eps, "UNet eps", fashion32, 1, true),
+    NET(eps, "UNet eps", fashion32, 2, true),
+    NET(eps, "UNet eps", fashion32, 4, true),
+    NET(eps, "UNet eps", fashion32, 8, true),
+    NET(eps, "UNet eps", fashion32, 16, true),
+    NET(eps, "UNet eps", fashion32, 32, true),
+    {NULL, NULL, NULL, NULL, 0, 0, 0, NULL, false},
+};
