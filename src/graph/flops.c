@@ -24,6 +24,7 @@ double zs_call_flops(zs_op op, const zs_call *c)
 {
     switch (op) {
     case ZS_OP_CONV2D:
+    case ZS_OP_CONV_RELU:
     case ZS_OP_LINEAR: return 2 * rows(&c->out[0]) * numel(&c->in[1]);
     case ZS_OP_CONV2D_DX:
     case ZS_OP_LINEAR_DX: return 2 * rows(&c->in[0]) * numel(&c->in[1]);

@@ -17,6 +17,18 @@ zs_tid zs_conv2d(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, zs_tid residual, int
                 &(zs_attr){.k = k, .stride = stride, .pad = pad});
 }
 
+zs_tid zs_conv_relu(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, int stride, int pad_h, int pad_w)
+{
+    return emit(g, ZS_OP_CONV_RELU, (zs_tid[]){x, w, b},
+                &(zs_attr){.stride = stride, .pad = pad_h, .pad_w = pad_w});
+}
+
+zs_tid zs_pool(zs_graph *g, zs_tid x, zs_pool_kind kind, int k, int stride, int pad)
+{
+    return emit(g, ZS_OP_POOL, &x,
+                &(zs_attr){.kind = (int)kind, .k = k, .stride = stride, .pad = pad});
+}
+
 zs_tid zs_linear(zs_graph *g, zs_tid x, zs_tid w, zs_tid b)
 {
     return emit(g, ZS_OP_LINEAR, (zs_tid[]){x, w, b}, &(zs_attr){0});

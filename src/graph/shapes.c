@@ -321,6 +321,47 @@ static bool rule_accumulate(zs_shape_ctx *c)
     return same_as_first(c, "accumulate", 1);
 }
 
+static bool window_ok(int64_t k, int stride, int pad)
+{
+    return k >= 1 && k <= 64 && stride >= 1 && stride <= 64 && pad >= 0 && pad < k;
+}
+
+/* Windows of k pixels along an axis of `in` pixels; 0: not one fits. */
+static int64_t windows(int64_t in, int64_t k, int stride, int pad)
+{
+    int64_t span = in + 2 * pad - k;
+    return span < 0 ? 0 : span / stride + 1;
+}
+
+static bool rule_conv_relu(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *w = c->in[1], *b = c->in[2];
+    const zs_attr *a = c->a;
+    REQUIRE(x && w && x->nd == 4 && w->nd == 4, "conv_relu", "x and w must have four dimensions");
+    REQUIRE(window_ok(w->d[0], a->stride, a->pad) && window_ok(w->d[1], a->stride, a->pad_w),
+            "conv_relu", "kernel, stride or padding out of range");
+    REQUIRE(w->d[2] == x->d[3], "conv_relu", "channels of x and w differ");
+    int64_t h = windows(x->d[1], w->d[0], a->stride, a->pad);
+    int64_t wd = windows(x->d[2], w->d[1], a->stride, a->pad_w);
+    REQUIRE(h > 0 && wd > 0, "conv_relu", "the image is smaller than the kernel");
+    REQUIRE(!b || is_vector(b, w->d[3]), "conv_relu", "bias must have one value per output channel");
+    c->out[0] = zs_shape4(x->d[0], h, wd, w->d[3]);
+    return true;
+}
+
+static bool rule_pool(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    const zs_attr *a = c->a;
+    REQUIRE(x && x->nd == 4 && window_ok(a->k, a->stride, a->pad), "pool",
+            "x must have four dimensions; kernel, stride or padding out of range");
+    int64_t h = windows(x->d[1], a->k, a->stride, a->pad);
+    int64_t w = windows(x->d[2], a->k, a->stride, a->pad);
+    REQUIRE(h > 0 && w > 0, "pool", "the image is smaller than the window");
+    c->out[0] = zs_shape4(x->d[0], h, w, x->d[3]);
+    return true;
+}
+
 bool zs_graph_infer(zs_op op, zs_shape_ctx *c)
 {
     static bool (*const rules[ZS_OP_COUNT])(zs_shape_ctx *) = {

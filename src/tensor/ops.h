@@ -14,16 +14,18 @@ typedef enum zs_op {
 
 enum { ZS_MAX_IN = 7, ZS_MAX_OUT = 5 };
 
+typedef enum zs_pool_kind { ZS_POOL_MAX, ZS_POOL_MEAN } zs_pool_kind;
 typedef enum zs_act { ZS_ACT_NONE, ZS_ACT_SILU } zs_act;
 typedef enum zs_loss { ZS_LOSS_MSE, ZS_LOSS_L1 } zs_loss;
 
 /* Attributes of a node; an operation reads those that ops.def names for it. */
 typedef struct zs_attr {
-    int k, stride, pad; /* convolution */
+    int k, stride, pad; /* convolution, pooling */
+    int pad_w;          /* conv_relu: padding of columns; `pad` is that of rows */
     int64_t h, w;       /* spatial size of an output that the inputs do not determine */
     int groups, heads;
     int act;             /* zs_act */
-    int kind;            /* zs_loss */
+    int kind;            /* zs_loss, zs_pool_kind */
     int64_t offset, len; /* channel range; len is also the width of timestep features */
     float eps, p, scale;
     uint32_t rng; /* stream id of a random node; a recomputed clone keeps it */

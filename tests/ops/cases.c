@@ -284,6 +284,56 @@ static void make_table(void)
 {
     for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
         add_conv(&convs[i]);
+/* ---- frozen networks ---- */
+
+typedef struct rect_geometry {
+    int n, h, w, c, o, kh, kw, stride, ph, pw;
+    bool bias, bench;
+} rect_geometry;
+
+static const rect_geometry rects[] = {
+    {1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0},        {2, 9, 10, 8, 5, 1, 7, 1, 0, 3, 1, 0},
+    {2, 9, 10, 5, 7, 7, 1, 1, 3, 0, 1, 0},       {1, 11, 8, 6, 33, 3, 3, 2, 0, 0, 1, 0},
+    {3, 8, 8, 20, 40, 1, 3, 1, 0, 1, 1, 0},      {3, 8, 8, 20, 40, 3, 1, 1, 1, 0, 0, 0},
+    {1, 35, 30, 3, 10, 11, 11, 4, 2, 2, 1, 0},   {2, 17, 13, 4, 70, 5, 5, 1, 2, 2, 1, 0},
+    {5, 13, 9, 40, 16, 1, 1, 1, 0, 0, 1, 0},     {1, 4, 5, 450, 9, 3, 3, 1, 1, 1, 1, 0},
+    {1, 6, 7, 3, 4, 2, 3, 3, 1, 2, 1, 0}, /* uneven everything */
+    {8, 17, 17, 160, 160, 1, 7, 1, 0, 3, 1, 1},  {8, 17, 17, 768, 192, 1, 1, 1, 0, 0, 1, 1},
+    {8, 149, 149, 32, 32, 3, 3, 1, 0, 0, 1, 1},  {8, 35, 35, 64, 96, 3, 3, 1, 1, 1, 1, 1},
+    {8, 8, 8, 448, 384, 3, 3, 1, 1, 1, 1, 1},    {8, 299, 299, 3, 32, 3, 3, 2, 0, 0, 1, 1},
+};
+
+static void add_rect(const rect_geometry *g)
+{
+    op_case *c = row(ZS_OP_CONV_RELU, g->bench);
+    c->a = (zs_attr){.stride = g->stride, .pad = g->ph, .pad_w = g->pw};
+    c->in[0] = zs_shape4(g->n, g->h, g->w, g->c);
+    c->in[1] = zs_shape4(g->kh, g->kw, g->c, g->o);
+    if (g->bias)
+        c->in[2] = zs_shape1(g->o);
+    c->out[0] = zs_shape4(g->n, (g->h + 2 * g->ph - g->kh) / g->stride + 1,
+                          (g->w + 2 * g->pw - g->kw) / g->stride + 1, g->o);
+}
+
+static void add_pool(int h, int w, int c, zs_attr a)
+{
+    op_case *p = row(ZS_OP_POOL, false);
+    p->a = a;
+    p->in[0] = zs_shape4(2, h, w, c);
+    p->out[0] = zs_shape4(2, (h + 2 * a.pad - a.k) / a.stride + 1,
+                          (w + 2 * a.pad - a.k) / a.stride + 1, c);
+}
+
+static void add_pools(void)
+{
+    for (int kind = ZS_POOL_MAX; kind <= ZS_POOL_MEAN; kind++) {
+        add_pool(9, 12, 7, (zs_attr){.kind = kind, .k = 3, .stride = 2});
+        add_pool(8, 5, 33, (zs_attr){.kind = kind, .k = 3, .stride = 1, .pad = 1});
+        add_pool(1, 2, 3, (zs_attr){.kind = kind, .k = 3, .stride = 1, .pad = 2});
+        add_pool(70, 60, 20, (zs_attr){.kind = kind, .k = 2, .stride = 2});
+    }
+}
+
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++)
         add_linear(&linears[i]);
     for (size_t i = 0; i < sizeof gns / sizeof gns[0]; i++)
@@ -329,6 +379,9 @@ const op_case *op_cases(size_t *n)
 }
 
 double op_tolerance(const op_case *c)
+    for (size_t i = 0; i < sizeof rects / sizeof rects[0]; i++)
+        add_rect(&rects[i]);
+    add_pools();
 {
     return c->tolerance > 0 ? c->tolerance : 4e-6;
 }
@@ -354,6 +407,7 @@ double op_flops(const op_case *c)
     }
 }
 
+    case ZS_OP_CONV_RELU:
 double op_bytes(const op_case *c)
 {
     double n = 0;

@@ -31,6 +31,8 @@ static const zs_kernel *const fast[ZS_OP_COUNT] = {
     [ZS_OP_LOSS] = &zs_fast_loss,
     [ZS_OP_LOSS_BWD] = &zs_fast_loss_bwd,
     [ZS_OP_ACCUMULATE] = &zs_fast_accumulate,
+    [ZS_OP_CONV_RELU] = &zs_fast_conv_relu,
+    [ZS_OP_POOL] = &zs_fast_pool,
 };
 
 static const zs_kernel *kernel(zs_op op)
