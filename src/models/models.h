@@ -7,6 +7,7 @@
 #include "models/latent_mlp.h"  /* zs_latent_mlp_build */
 #include "models/model.h"       /* zs_model_open, zs_model_encode, zs_model_eps, zs_bundle_write */
 #include "models/presets.h"     /* zs_preset_find */
+#include "models/prior.h"       /* zs_prior_graph_build */
 #include "models/sem_encoder.h" /* zs_sem_encoder_build */
 #include "models/unet.h"        /* zs_unet_build */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem train: options -> zs_train_config -> a run that the same command resumes. */
-#include "train/train.h"
+#include "tasks/train.h"
 #include "tasks/pipeline.h"
 
 #include <stddef.h>
@@ -21,8 +21,7 @@ static const train_key keys[] = {
     {"flip", 0, 1, offsetof(zs_train_config, flip)},
     {NULL, 0, 0, 0}};
 
-/* 1 when the key is not a training key. */
-static int set_train_key(zs_train_config *c, const char *key_value, zs_error *err)
+int zs_train_take_key(zs_train_config *c, const char *key_value, zs_error *err)
 {
     const char *eq = strchr(key_value, '=');
     double v = 0.0;
@@ -57,7 +56,7 @@ static int apply_sets(zs_train_config *c, zs_task_env *env)
     size_t n = zs_opt_list_count(env, "set");
     for (size_t i = 0; i < n; i++) {
         const char *s = zs_opt_list(env, "set", i);
-        int r = set_train_key(c, s, env->err);
+        int r = zs_train_take_key(c, s, env->err);
         if (r == 1)
             r = zs_model_config_set(&c->model, s, env->err);
         if (r == 1)
@@ -105,7 +104,7 @@ static void fill_from_preset(zs_train_config *c, const zs_preset *p, bool ddpm)
     c->images = t->total_images;
 }
 
-static void fill_from_options(zs_train_config *c, zs_task_env *env)
+void zs_train_take_options(zs_train_config *c, zs_task_env *env)
 {
     if (zs_opt_given(env, "batch"))
         c->batch = zs_opt_int(env, "batch");
@@ -128,50 +127,88 @@ static void fill_from_options(zs_train_config *c, zs_task_env *env)
     c->exec_flags = zs_opt_flag(env, "recompute") ? ZS_EXEC_RECOMPUTE : 0;
 }
 
-static int make_config(zs_train_config *c, zs_task_env *env)
+int zs_train_take_places(zs_train_config *c, zs_task_env *env, const char *kind)
 {
-    zs_preset preset;
-    const char *kind = zs_arg(env, 0);
-    bool ddpm = strcmp(kind, "ddpm") == 0;
-    if (!ddpm && strcmp(kind, "autoencoder") != 0)
-        return zs_fail(env->err, ZS_E_INVALID, "train: '%s' is not one of autoencoder, ddpm", kind);
-    *c = zs_train_defaults();
     c->data = zs_opt_text(env, "data");
     c->out = zs_opt_text(env, "out");
-    if (!c->data || !c->out)
-        return zs_fail(env->err, ZS_E_INVALID,
-                       "train: --%s is missing; usage: zsem train %s --data SRC --out RUN",
-                       c->data ? "out" : "data", kind);
-    int status = find_preset(&preset, env, c->data);
-    if (status < 0)
-        return status;
-    fill_from_preset(c, &preset, ddpm);
-    fill_from_options(c, env);
-    return apply_sets(c, env);
+    if (c->data && c->out)
+        return ZS_OK;
+    return zs_fail(env->err, ZS_E_INVALID,
+                   "train: --%s is missing; usage: zsem train %s --data SRC --out RUN",
+                   c->data ? "out" : "data", kind);
 }
 
 static void report(zs_task_env *env, const zs_train_config *c, const zs_train_report *r)
 {
+    const char *unit = c->base ? "codes" : "images";
     zs_result_set(env, "out", zs_json_text(c->out));
     zs_result_set(env, "step", json_integer(r->step));
-    zs_result_set(env, "images", json_integer(r->samples));
+    zs_result_set(env, unit, json_integer(r->samples));
     zs_result_set(env, "loss", json_real(r->loss));
-    zs_result_set(env, "images_per_second", json_real(r->per_second));
-    zs_strbuf_addf(env->text,
-                   "%s: %lld steps, %lld images, loss %.4f\n%s/model.safetensors: the model\n",
-                   c->out, (long long)r->step, (long long)r->samples, r->loss, c->out);
+    zs_result_set(env, c->base ? "codes_per_second" : "images_per_second",
+                  json_real(r->per_second));
+    if (r->rep_fd >= 0.0)
+        zs_result_set(env, "rep_fd", json_real(r->rep_fd));
+    zs_strbuf_addf(env->text, "%s: %lld steps, %lld %s, loss %.4f", c->out, (long long)r->step,
+                   (long long)r->samples, unit, r->loss);
+    if (r->rep_fd >= 0.0)
+        zs_strbuf_addf(env->text, ", rep-FD %.4f", r->rep_fd);
+    zs_strbuf_addf(env->text, "\n%s/model.safetensors: the model\n", c->out);
 }
+
+int zs_train_go(zs_train_config *c, zs_task_env *env)
+{
+    zs_train_report r = {0};
+    int status = zs_train_run(c, env->ui, &r, env->err);
+    if (status == ZS_OK)
+        report(env, c, &r);
+    return status;
+}
+
+static int train_images(zs_task_env *env, bool ddpm)
+{
+    zs_train_config c = zs_train_defaults();
+    zs_preset preset;
+    int status = zs_train_take_places(&c, env, zs_arg(env, 0));
+    if (status == ZS_OK && zs_arg_count(env) > 1)
+        status = zs_fail(env->err, ZS_E_INVALID,
+                         "train: '%s' is one argument too many; --init starts from a MODEL",
+                         zs_arg(env, 1));
+    if (status == ZS_OK)
+        status = find_preset(&preset, env, c.data);
+    if (status < 0)
+        return status;
+    fill_from_preset(&c, &preset, ddpm);
+    zs_train_take_options(&c, env);
+    status = apply_sets(&c, env);
+    return status < 0 ? status : zs_train_go(&c, env);
+}
+
+static int train_autoencoder(zs_task_env *env)
+{
+    return train_images(env, false);
+}
+
+static int train_ddpm(zs_task_env *env)
+{
+    return train_images(env, true);
+}
+
+static const struct kind {
+    const char *name;
+    int (*run)(zs_task_env *env);
+} kinds[] = {{"autoencoder", train_autoencoder},
+             {"ddpm", train_ddpm},
+             {"prior", zs_train_prior},
+             {NULL, NULL}};
 
 static int run(zs_task_env *env)
 {
-    zs_train_config c;
-    zs_train_report r = {0};
-    int status = make_config(&c, env);
-    if (status == ZS_OK)
-        status = zs_train_run(&c, env->ui, &r, env->err);
-    if (status == ZS_OK)
-        report(env, &c, &r);
-    return status;
+    for (const struct kind *k = kinds; k->name; k++)
+        if (strcmp(zs_arg(env, 0), k->name) == 0)
+            return k->run(env);
+    return zs_fail(env->err, ZS_E_INVALID, "train: '%s' is not one of autoencoder, ddpm, prior",
+                   zs_arg(env, 0));
 }
 
 static const zs_option options[] = {
@@ -200,6 +237,10 @@ static const zs_option options[] = {
     {"log-every", ZS_OPTION_INT, "N", "50", 0, 1e9, "line of log.jsonl every N steps"},
     {"sample-every", ZS_OPTION_INT, "N", "100000", 0, 1e12, "sample grid every N images; 0: none"},
     {"loader-threads", ZS_OPTION_INT, "N", "1", 1, 256, "threads that decode images"},
+    {"views", ZS_OPTION_INT, "N", "1", 1, 64,
+     "prior: codes of each image: 2 mirrors it too, more are random crops"},
+    {"codes", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
+     "prior: where the codes are kept (RUN/codes.safetensors)"},
     ZS_OPTIONS_END};
 
 static const char *const examples[] = {
@@ -207,12 +248,16 @@ static const char *const examples[] = {
     "zsem train autoencoder --data fashion-mnist --out runs/fashion --set z_dim=64",
     "zsem train autoencoder --data photos/ --out runs/tuned --init last.ckpt --preset ffhq128 "
     "--set lr=2e-5",
-    "zsem train ddpm --data fashion-mnist --out runs/baseline --images 500000", NULL};
+    "zsem train ddpm --data fashion-mnist --out runs/baseline --images 500000",
+    "zsem train prior share/fashion32.safetensors --data fashion-mnist --out runs/prior",
+    NULL};
 
 const zs_task zs_task_train = {
-    {"train", "autoencoder|ddpm --data SRC --out RUN [--preset P] [--set KEY=VALUE]... [options]",
+    {"train", "autoencoder|ddpm|prior MODEL --data SRC --out RUN [--set KEY=VALUE]... [options]",
      "train on your own images; run the same command again to resume",
      "Ctrl-C saves first. A run continues bit for bit where it was stopped or killed. RUN holds\n"
-     "config.json, log.jsonl, checkpoints/, samples/ and model.safetensors.",
-     1, 1, options, examples},
+     "config.json, log.jsonl, checkpoints/, samples/ and model.safetensors.\n"
+     "prior encodes the images once with MODEL and learns to draw such codes; its progress is\n"
+     "rep-FD, the Frechet distance between generated and real codes.",
+     1, 2, options, examples},
     run};

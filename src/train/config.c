@@ -3,6 +3,7 @@
 
 #include "diffusion/diffusion.h"
 #include "io/io.h"
+#include "train/codes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,6 +41,8 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
         {"number of checkpoints to keep", "1 or more", (double)c->keep, c->keep >= 1},
         {"preview interval", "0 (off) or more images", (double)c->preview_images,
          c->preview_images >= 0},
+        {"number of views of an image", "1 to 64", c->base ? c->views : 1,
+         !c->base || (c->views >= 1 && c->views <= ZS_VIEWS_MAX)},
         {"number of loader threads", "1 to 256", c->loader_threads,
          c->loader_threads >= 1 && c->loader_threads <= ZS_THREADS_MAX},
         {"image size", "1 to 65536", (double)c->model.image_size,
@@ -54,8 +57,10 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
     if (status == ZS_OK)
         status = zs_model_config_validate(&c->model, err);
     if (status == ZS_OK)
-        status = zs_schedule_make(&schedule, c->model.diffusion.beta_schedule, c->model.diffusion.T,
-                                  err);
+        status = zs_schedule_make(&schedule,
+                                  c->base ? c->model.diffusion.latent_beta_schedule
+                                          : c->model.diffusion.beta_schedule,
+                                  c->model.diffusion.T, err);
     zs_schedule_free(&schedule);
     return status;
 }
@@ -74,6 +79,16 @@ static json_t *fixed_part(const zs_train_config *c, uint64_t fingerprint, int64_
                      (json_int_t)o->warmup, "dropout", c->dropout, "flip", c->flip);
 }
 
+/* What only the training of a prior has; other runs keep the fields that they always had. */
+static bool add_prior(const zs_train_config *c, json_t *train, json_t *run)
+{
+    if (!c->base)
+        return true;
+    return json_object_set_new(train, "what", json_string("prior")) == 0 &&
+           json_object_set_new(train, "views", json_integer(c->views)) == 0 &&
+           json_object_set_new(run, "base", zs_json_text(c->base_name ? c->base_name : "")) == 0;
+}
+
 json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerprint,
                                 int64_t data_images)
 {
@@ -82,7 +97,7 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
     json_t *run = json_pack("{s:o, s:o, s:I, s:I}", "data", zs_json_text(c->data), "init",
                             c->init ? zs_json_text(c->init) : json_null(), "images",
                             (json_int_t)c->images, "micro_batch", (json_int_t)c->micro_batch);
-    json_t *all = model && train && run
+    json_t *all = model && train && run && add_prior(c, train, run)
                       ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)
                       : NULL;
     if (all && c->note &&

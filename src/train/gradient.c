@@ -52,16 +52,23 @@ static int check_batch(zs_gradient_config *c, zs_error *err)
     return ZS_OK;
 }
 
+static int build(zs_graph **graph, const zs_gradient_config *c, zs_error *err)
+{
+    const zs_model_config *m = c->model;
+    zs_shape xs = zs_shape4(c->micro, m->image_size, m->image_size, m->channels);
+    if (c->latent)
+        return zs_prior_graph_build(graph, c->layout, m, c->micro, c->dropout, err);
+    return zs_train_graph_build(graph, c->layout, m, xs, c->dropout, err);
+}
+
 static int plan(zs_gradient *g, zs_error *err)
 {
-    const zs_model_config *m = g->c.model;
-    zs_shape xs = zs_shape4(g->c.micro, m->image_size, m->image_size, m->channels);
     zs_exec_config ec = {.backend = g->c.backend,
                          .flags = g->c.exec_flags,
                          .hook = g->c.hook,
                          .hook_ctx = g->c.hook_ctx};
     zs_graph *graph = NULL;
-    int status = zs_train_graph_build(&graph, g->c.layout, m, xs, g->c.dropout, err);
+    int status = build(&graph, &g->c, err);
     if (status == ZS_OK)
         status = zs_exec_new(&g->exec, &graph, &ec, err);
     if (status < 0)

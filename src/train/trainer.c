@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/trainer.h"
-#include "data/data.h"
 #include "train/checkpoint.h"
 #include "train/gradient.h"
-#include "train/preview.h"
+#include "train/subject.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,8 +12,7 @@ typedef struct trainer {
     const zs_train_config *c;
     const zs_ui *ui;
     zs_rundir dir;
-    zs_source *source;
-    zs_loader *loader;
+    zs_subject subject;
     zs_params *layout;
     zs_train_state s;
     zs_gradient *gradient;
@@ -35,7 +33,7 @@ static double seconds_so_far(const trainer *t)
     return t->before + (t->running ? zs_clock_now() - t->began : 0.0);
 }
 
-static double images_per_second(const trainer *t)
+static double samples_per_second(const trainer *t)
 {
     double elapsed = zs_clock_now() - t->began;
     int64_t done = t->s.samples - t->start_samples;
@@ -46,27 +44,12 @@ static double images_per_second(const trainer *t)
 
 static int open_data(trainer *t, zs_error *err)
 {
-    int status = zs_source_open(&t->source, t->c->data, err);
+    t->subject.kind = t->c->base ? &zs_subject_codes : &zs_subject_images;
+    int status = t->subject.kind->open(&t->subject, t->c, err);
     if (status < 0)
         return status;
-    t->config =
-        zs_train_config_to_json(t->c, zs_source_fingerprint(t->source), zs_source_count(t->source));
+    t->config = zs_train_config_to_json(t->c, t->subject.fingerprint, t->subject.count);
     return t->config ? ZS_OK : zs_fail_nomem(err, 4096, "the configuration");
-}
-
-static int open_loader(trainer *t, zs_error *err)
-{
-    const zs_model_config *m = &t->c->model;
-    const zs_loader_config lc = {.batch = (int)t->c->batch,
-                                 .size = (int)m->image_size,
-                                 .channels = (int)m->channels,
-                                 .fit = strcmp(m->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP,
-                                 .flip = t->c->flip,
-                                 .seed = t->c->seed,
-                                 .start = t->s.samples,
-                                 .threads = t->c->loader_threads,
-                                 .prefetch = 2};
-    return zs_loader_open(&t->loader, t->source, &lc, err);
 }
 
 static int start_anew(trainer *t, zs_error *err)
@@ -82,8 +65,8 @@ static int resume_or_init(trainer *t, zs_error *err)
         return status;
     t->saved_step = status == 1 ? t->s.step : -1;
     if (status == 1)
-        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: resuming at step %lld, %lld images seen", t->c->out,
-                  (long long)t->s.step, (long long)t->s.samples);
+        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: resuming at step %lld, %lld %s seen", t->c->out,
+                  (long long)t->s.step, (long long)t->s.samples, t->subject.kind->unit);
     else
         status = start_anew(t, err);
     if (status < 0)
@@ -98,6 +81,7 @@ static int resume_or_init(trainer *t, zs_error *err)
 static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
 {
     const zs_gradient_config gc = {.model = &t->c->model,
+                                   .latent = t->subject.kind->latent,
                                    .layout = t->layout,
                                    .batch = t->c->batch,
                                    .micro = t->c->micro_batch,
@@ -124,23 +108,25 @@ static int open_trainer(trainer *t, zs_error *err)
     if (status == ZS_OK)
         status = zs_rundir_open(&t->dir, t->c->out, err);
     if (status == ZS_OK)
-        status = zs_model_layout(&t->layout, &t->c->model, err);
+        status = t->subject.kind->layout(&t->layout, &t->c->model, err);
     if (status == ZS_OK)
         status = zs_train_state_new(&t->s, t->layout, backend, err);
     if (status == ZS_OK)
         status = plan_gradient(t, backend, err);
+    if (status == ZS_OK && t->subject.kind->prepare)
+        status = t->subject.kind->prepare(&t->subject, t->c, t->ui, err);
     if (status == ZS_OK)
         status = resume_or_init(t, err);
-    return status < 0 ? status : open_loader(t, err);
+    return status < 0 ? status : t->subject.kind->start(&t->subject, t->c, t->s.samples, err);
 }
 
 static void close_trainer(trainer *t)
 {
-    zs_loader_close(&t->loader);
+    if (t->subject.kind)
+        t->subject.kind->close(&t->subject);
     zs_gradient_free(&t->gradient);
     zs_train_state_free(&t->s);
     zs_params_free(&t->layout);
-    zs_source_close(&t->source);
     zs_rundir_close(&t->dir);
     json_decref(t->config);
 }
@@ -153,9 +139,7 @@ static int write_bundle(trainer *t, zs_error *err)
     json_t *extra =
         json_pack("{s:O, s:I, s:I, s:f}", "config", t->config, "step", (json_int_t)t->s.step,
                   "samples", (json_int_t)t->s.samples, "seconds", t->s.seconds);
-    const zs_bundle b = {
-        .config = &t->c->model, .params = t->layout, .weights = t->s.b.ema, .extra = extra};
-    int status = path && extra ? zs_bundle_write(path, &b, ZS_F32, err)
+    int status = path && extra ? t->subject.kind->bundle(&t->subject, t->c, path, &t->s, extra, err)
                                : zs_fail_nomem(err, 4096, "the model file");
     json_decref(extra);
     zs_free(path);
@@ -205,56 +189,53 @@ static int write_log(trainer *t, zs_error *err)
 }
 
 /* A picture that cannot be made is no reason to stop training. */
-static void write_preview(const trainer *t)
+static void write_preview(trainer *t)
 {
     zs_error why = {0};
-    char *path = zs_rundir_step_file(&t->dir, "samples", t->s.step, ".png");
-    if (!path ||
-        zs_preview_write(path, &t->c->model, t->s.b.ema, t->s.backend, t->source, &why) < 0)
+    if (t->subject.kind->preview(&t->subject, t->c, &t->dir, &t->s, &why) < 0)
         zs_ui_log(t->ui, ZS_LOG_WARN, "no preview of step %lld: %s", (long long)t->s.step,
                   why.message);
-    zs_free(path);
 }
 
 /* ---- the loop ---- */
 
-static int numeric_failure(const trainer *t, const zs_batch *batch, zs_error *err)
+static int numeric_failure(const trainer *t, zs_error *err)
 {
     enum { NAMED = 3 };
     zs_strbuf names = {0};
     char name[160], saved[64] = "no checkpoint was written yet";
     for (int64_t i = 0; i < t->c->batch && i < NAMED; i++)
         zs_strbuf_addf(&names, "%s%.100s", i ? ", " : "",
-                       zs_source_name(t->source, batch->index[i], name, sizeof name));
+                       t->subject.kind->name(&t->subject, i, name, sizeof name));
     if (t->c->batch > NAMED)
         zs_strbuf_addf(&names, " and %lld more", (long long)(t->c->batch - NAMED));
     if (t->saved_step >= 0)
         snprintf(saved, sizeof saved, "the last good checkpoint is that of step %lld",
                  (long long)t->saved_step);
     int status = zs_fail(err, ZS_E_NUMERIC,
-                         "%s: training stopped at step %lld: loss %g, gradient norm %g, images %s; "
+                         "%s: training stopped at step %lld: loss %g, gradient norm %g, %s %s; "
                          "%s; try a lower --set lr= in another --out",
                          t->c->out, (long long)(t->s.step + 1), t->loss, t->grad_norm,
-                         names.s ? names.s : "?", saved);
+                         t->subject.kind->unit, names.s ? names.s : "?", saved);
     zs_strbuf_free(&names);
     return status;
 }
 
 static int train_step(trainer *t, zs_error *err)
 {
-    zs_batch batch;
+    int64_t first;
     const int64_t *timesteps;
-    const float *noise;
-    int status = zs_loader_next(t->loader, &batch, err);
+    const float *x, *noise;
+    int status = t->subject.kind->next(&t->subject, &x, &first, err);
     if (status < 0)
         return status;
-    zs_gradient_draw(t->gradient, batch.first, &timesteps, &noise);
-    status = zs_gradient_run(t->gradient, &t->s, batch.x, timesteps, noise, &t->loss, err);
+    zs_gradient_draw(t->gradient, first, &timesteps, &noise);
+    status = zs_gradient_run(t->gradient, &t->s, x, timesteps, noise, &t->loss, err);
     if (status < 0)
         return status;
     t->grad_norm = zs_grad_norm(t->s.b.grad, t->s.b.n);
     if (!isfinite(t->loss) || !isfinite(t->grad_norm))
-        return numeric_failure(t, &batch, err);
+        return numeric_failure(t, err);
     t->s.step++;
     t->s.samples += t->c->batch;
     zs_optim_step(&t->c->optim, &t->s.b, t->s.step, t->grad_norm);
@@ -294,11 +275,12 @@ static int after_step(trainer *t, zs_error *err)
 static int report_progress(const trainer *t, zs_error *err)
 {
     char note[64];
-    snprintf(note, sizeof note, "loss %.4f, %.1f images/s", t->smooth, images_per_second(t));
+    const char *unit = t->subject.kind->unit;
+    snprintf(note, sizeof note, "loss %.4f, %.1f %s/s", t->smooth, samples_per_second(t), unit);
     const zs_progress p = {.stage = "train",
                            .done = (double)t->s.samples,
                            .total = (double)t->c->images,
-                           .unit = "images",
+                           .unit = unit,
                            .note = note};
     if (!t->ui || !t->ui->progress || t->ui->progress(t->ui->ctx, &p) == 0)
         return ZS_OK;
@@ -328,8 +310,8 @@ static int train(trainer *t, zs_error *err)
     t->running = true;
     t->began = t->saved_at = t->logged_at = zs_clock_now();
     if (t->s.samples >= t->c->images)
-        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: all %lld images have been seen; raise --images to go on",
-                  t->c->out, (long long)t->c->images);
+        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: all %lld %s have been seen; raise --images to go on",
+                  t->c->out, (long long)t->c->images, t->subject.kind->unit);
     while (status == ZS_OK && t->s.samples < t->c->images) {
         status = train_step(t, err);
         if (status == ZS_OK)
@@ -342,7 +324,7 @@ static int train(trainer *t, zs_error *err)
 
 int zs_train_run(const zs_train_config *c, const zs_ui *ui, zs_train_report *report, zs_error *err)
 {
-    trainer t = {.c = c, .ui = ui, .smooth = -1.0, .saved_step = -1};
+    trainer t = {.c = c, .ui = ui, .subject.distance = -1.0, .smooth = -1.0, .saved_step = -1};
     int status = open_trainer(&t, err);
     if (status == ZS_OK)
         status = train(&t, err);
@@ -352,7 +334,8 @@ int zs_train_run(const zs_train_config *c, const zs_ui *ui, zs_train_report *rep
                                     .samples = t.s.samples,
                                     .loss = t.loss,
                                     .seconds = seconds_so_far(&t),
-                                    .per_second = images_per_second(&t)};
+                                    .per_second = samples_per_second(&t),
+                                    .rep_fd = t.subject.distance};
     close_trainer(&t);
     return status;
 }

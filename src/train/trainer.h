@@ -8,7 +8,12 @@
 /* How to train. Everything above `images` decides what the run computes and is kept fixed when it
  * is resumed; the rest may change from session to session. */
 typedef struct zs_train_config {
-    zs_model_config model; /* a ZS_MODEL_DIFFAE is trained as an autoencoder; no prior */
+    zs_model_config model; /* a ZS_MODEL_DIFFAE is trained as an autoencoder, without a prior; or,
+                              with `base`, the prior of it alone */
+    zs_model *base;        /* borrowed: the model whose encoder makes the codes that the prior is
+                              trained on. Its configuration is `model` but for the prior; NULL:
+                              images are trained on */
+    int views;             /* codes of each image, 1..64 (zs_codes); only with `base` */
     zs_optim_config optim;
     int64_t batch;  /* images per optimiser step, 1..2^20 */
     double dropout; /* 0 <= p < 1 */
@@ -17,6 +22,8 @@ typedef struct zs_train_config {
 
     int64_t images;            /* train until at least so many images were seen, >= 1 */
     const char *data;          /* zs_source_open; the content may not change, its place may */
+    const char *base_name;     /* what base was opened from, for people */
+    const char *codes;         /* file that keeps the codes; NULL: codes.safetensors in the run */
     const char *out;           /* folder of the run */
     const char *init;          /* MODEL whose weights a new run starts from, or NULL */
     int64_t micro_batch;       /* divides batch; 0: batch. Changes the last bits of sums */
@@ -24,7 +31,8 @@ typedef struct zs_train_config {
     int64_t checkpoint_steps;  /* a checkpoint every so many steps; 0: by time alone */
     double checkpoint_minutes; /* and when the last is older; 0: never */
     int64_t keep;              /* checkpoints kept, >= 1 */
-    int64_t preview_images;    /* a sample grid every so many images; 0: none */
+    int64_t preview_images;    /* a sample grid every so many images; 0: none. Of a prior: the
+                                  distance of its codes to real ones */
     int loader_threads;        /* >= 1 */
     const char *backend;       /* zs_backend_find; NULL: the default */
     unsigned exec_flags;       /* zs_exec_flag */
@@ -40,6 +48,8 @@ typedef struct zs_train_report {
     double loss;       /* of the last step */
     double seconds;    /* of all sessions */
     double per_second; /* images, this session */
+    double rep_fd;     /* of a prior: Frechet distance between generated and real normalised codes
+                          at the newest preview of this session; < 0: none */
 } zs_train_report;
 
 /* Trains, from the newest whole checkpoint of c->out where there is one: bit for bit as if the run

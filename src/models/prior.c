@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#include "models/prior.h"
+
+int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, int64_t n,
+                         double dropout, zs_error *err)
+{
+    zs_graph *g = NULL;
+    int status = zs_graph_new(&g, err);
+    *out = NULL;
+    if (status < 0)
+        return status;
+    zs_nn nn = {.g = g, .ps = ps, .train = true, .dropout = (float)dropout};
+    zs_shape s = zs_shape2(n, c->prior.z_dim);
+    zs_tid x_t = zs_graph_input(g, "x_t", s), noise = zs_graph_input(g, "noise", s);
+    zs_tid t = zs_graph_input(g, "t", zs_shape1(n));
+    zs_nn_push(&nn, "latent_net");
+    zs_tid eps = zs_latent_mlp_build(&nn, &c->prior, x_t, t);
+    zs_nn_pop(&nn);
+    zs_tid loss = zs_loss_node(g, eps, noise, ZS_LOSS_L1);
+    zs_graph_output(g, "loss", loss);
+    zs_graph_backward(g, loss);
+    *out = g;
+    return ZS_OK;
+}
+
+/* Building the graph once names everything that it has; finishing it has the message of a failure. */
+static int name_all(zs_params *ps, const zs_model_config *c, zs_error *err)
+{
+    zs_graph *g = NULL;
+    zs_exec *e = NULL;
+    int status = zs_prior_graph_build(&g, ps, c, 1, 0, err);
+    if (status == ZS_OK && zs_graph_status(g) < 0)
+        status = zs_exec_new(&e, &g, &(zs_exec_config){0}, err);
+    zs_graph_free(&g);
+    return status;
+}
+
+int zs_prior_layout(zs_params **out, const zs_model_config *c, zs_error *err)
+{
+    zs_params *ps = NULL;
+    *out = NULL;
+    int status = zs_model_config_validate(c, err);
+    if (status == ZS_OK && c->prior.layers == 0)
+        status = zs_fail(err, ZS_E_INVALID, "the configuration describes no prior");
+    if (status == ZS_OK)
+        status = zs_params_new(&ps, err);
+    if (status == ZS_OK)
+        status = name_all(ps, c, err);
+    if (status < 0)
+        zs_params_free(&ps);
+    else
+        zs_params_seal(ps);
+    *out = ps;
+    return status;
+}

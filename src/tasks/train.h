@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* What the kinds of zsem train share. */
+#ifndef ZS_TASKS_TRAIN_H
+#define ZS_TASKS_TRAIN_H
+
+#include "tasks/task.h"
+#include "train/train.h"
+
+/* c from the options that all kinds have; what a preset decides only where it was given. */
+void zs_train_take_options(zs_train_config *c, zs_task_env *env);
+
+/* "key=value" of --set when the key is one of training: 1 when it is not. */
+int zs_train_take_key(zs_train_config *c, const char *key_value, zs_error *err);
+
+/* Fails unless --data and --out are there; `kind` is for the message. */
+int zs_train_take_places(zs_train_config *c, zs_task_env *env, const char *kind);
+
+/* Trains and reports. */
+int zs_train_go(zs_train_config *c, zs_task_env *env);
+
+/* zsem train prior MODEL. */
+int zs_train_prior(zs_task_env *env);
+
+#endif

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "train/codes.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BATCH = 64, HEADER = 64 };
+
+/* ---- what codes are made from ---- */
+
+static uint64_t mix(uint64_t h, uint64_t w)
+{
+    h = (h ^ w) * 0x9E3779B97F4A7C15u;
+    return h ^ h >> 32;
+}
+
+uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views)
+{
+    const zs_params *ps = zs_model_params(m);
+    const float *w = zs_model_weights((zs_model *)(uintptr_t)m); /* only read */
+    uint64_t h = mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views);
+    for (size_t i = 0; i < zs_params_count(ps); i++) {
+        const zs_param *p = zs_params_at(ps, i);
+        if (zs_param_box(p->name) != ZS_BOX_ENCODER)
+            continue;
+        for (int64_t k = 0; k < p->numel; k++) {
+            uint32_t bits;
+            memcpy(&bits, &w[p->offset + k], sizeof bits);
+            h = mix(h, bits);
+        }
+    }
+    return h;
+}
+
+void zs_codes_free(zs_codes *c)
+{
+    zs_free(c->z);
+    zs_free(c->mean);
+    zs_free(c->std);
+    *c = (zs_codes){0};
+}
+
+void zs_codes_normalise(const zs_codes *c, float *dst, const float *z)
+{
+    for (int64_t i = 0; i < c->dim; i++)
+        dst[i] = (z[i] - c->mean[i]) / c->std[i];
+}
+
+/* ---- views ---- */
+
+typedef struct view {
+    const zs_source *data;
+    const zs_model_config *c;
+    int64_t first; /* row of the batch's first image: view*n + image */
+    int64_t n;
+    float *x;
+    int status[BATCH];
+} view;
+
+static zs_fit fit_of(const zs_model_config *c)
+{
+    return strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
+}
+
+static void mirror(float *x, int64_t size, int64_t channels)
+{
+    for (int64_t y = 0; y < size; y++, x += size * channels)
+        for (int64_t a = 0, b = size - 1; a < b; a++, b--)
+            for (int64_t k = 0; k < channels; k++) {
+                float v = x[a * channels + k];
+                x[a * channels + k] = x[b * channels + k];
+                x[b * channels + k] = v;
+            }
+}
+
+/* A random crop of the image at 9/8 of the size, mirrored half the time; drawn from the row. */
+static int read_crop(const view *v, int64_t row, int64_t image, float *x, zs_error *err)
+{
+    int64_t s = v->c->image_size, ch = v->c->channels, big = s + (s + 7) / 8;
+    zs_rng r = {.seed = 0, .purpose = ZS_RNG_AUGMENT, .index = (uint64_t)row};
+    float *tmp = zs_alloc((size_t)(big * big * ch), sizeof *tmp);
+    if (!tmp)
+        return zs_fail_nomem(err, (unsigned long long)(big * big * ch) * 4, "an image");
+    int status = zs_source_read_float(v->data, image, (int)big, (int)ch, fit_of(v->c), tmp, err);
+    uint64_t draw = zs_rng_below(&r, 2 * (uint64_t)((big - s + 1) * (big - s + 1)));
+    int64_t at = (int64_t)(draw / 2), left = at % (big - s + 1), top = at / (big - s + 1);
+    for (int64_t y = 0; status == ZS_OK && y < s; y++)
+        memcpy(x + y * s * ch, tmp + ((top + y) * big + left) * ch, (size_t)(s * ch) * sizeof *x);
+    if (draw & 1)
+        mirror(x, s, ch);
+    zs_free(tmp);
+    return status;
+}
+
+static int read_view(const view *v, int64_t i, zs_error *err)
+{
+    int64_t row = v->first + i, s = v->c->image_size, ch = v->c->channels;
+    int64_t k = row / v->n, image = row % v->n;
+    float *x = v->x + i * s * s * ch;
+    if (k > 1)
+        return read_crop(v, row, image, x, err);
+    int status = zs_source_read_float(v->data, image, (int)s, (int)ch, fit_of(v->c), x, err);
+    if (status == ZS_OK && k == 1)
+        mirror(x, s, ch);
+    return status;
+}
+
+static void read_range(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    view *v = ctx;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        v->status[i] = read_view(v, i, NULL);
+}
+
+static int read_batch(view *v, int64_t take, zs_error *err)
+{
+    zs_parallel_for(take, 1, read_range, v);
+    for (int64_t i = 0; i < take; i++)
+        if (v->status[i] < 0)
+            return read_view(v, i, err) < 0 ? v->status[i] /* once more, for the message */
+                                            : zs_fail(err, v->status[i], "an image went away");
+    return ZS_OK;
+}
+
+/* ---- encoding ---- */
+
+typedef struct job {
+    zs_codes *out;
+    const char *path;
+    char *part; /* "<path>.part" */
+    zs_model *m;
+    const zs_source *data;
+    const zs_ui *ui;
+    char header[HEADER + 1]; /* says what the part belongs to */
+    int64_t rows, done;
+    FILE *f;
+} job;
+
+/* Takes over the rows of a part that belongs to the same codes; others are begun anew. */
+static void take_part(job *j)
+{
+    char have[HEADER];
+    size_t row = (size_t)j->out->dim * sizeof(float);
+    FILE *f = fopen(j->part, "rb");
+    if (!f)
+        return;
+    if (fread(have, 1, HEADER, f) == HEADER && memcmp(have, j->header, HEADER) == 0)
+        while (j->done < j->rows && fread(j->out->z + j->done * j->out->dim, row, 1, f) == 1)
+            j->done++;
+    fclose(f);
+}
+
+static int part_failed(const job *j, zs_error *err)
+{
+    return zs_fail(err, ZS_E_IO, "%s: cannot be written: %s", j->part, strerror(errno));
+}
+
+/* The part as it will be appended to: exactly the rows that were taken over. */
+static int open_part(job *j, zs_error *err)
+{
+    size_t row = (size_t)j->out->dim * sizeof(float);
+    take_part(j);
+    if (j->done > 0) {
+        if (truncate(j->part, (off_t)HEADER + (off_t)j->done * (off_t)row) != 0)
+            return part_failed(j, err);
+        zs_ui_log(j->ui, ZS_LOG_INFO, "%s: going on after %lld of %lld codes", j->path,
+                  (long long)j->done, (long long)j->rows);
+    }
+    j->f = fopen(j->part, j->done > 0 ? "ab" : "wb");
+    if (!j->f || (j->done == 0 && fwrite(j->header, 1, HEADER, j->f) != HEADER))
+        return part_failed(j, err);
+    return ZS_OK;
+}
+
+static int check_finite(const job *j, const float *z, int64_t n, zs_error *err)
+{
+    char buf[512];
+    for (int64_t i = 0; i < n * j->out->dim; i++)
+        if (!isfinite(z[i]))
+            return zs_fail(
+                err, ZS_E_NUMERIC,
+                "%s: the code of %s is not finite: the encoder's weights are damaged", j->path,
+                zs_source_name(j->data, (j->done + i / j->out->dim) % j->out->n, buf, sizeof buf));
+    return ZS_OK;
+}
+
+static int encode_batch(job *j, view *v, zs_error *err)
+{
+    const zs_model_config *c = v->c;
+    int64_t take = j->rows - j->done < BATCH ? j->rows - j->done : BATCH;
+    float *z = j->out->z + j->done * j->out->dim;
+    v->first = j->done;
+    int status = read_batch(v, take, err);
+    if (status == ZS_OK)
+        status = zs_model_encode(j->m, z, v->x,
+                                 zs_shape4(take, c->image_size, c->image_size, c->channels), err);
+    if (status == ZS_OK)
+        status = check_finite(j, z, take, err);
+    if (status < 0)
+        return status;
+    if (fwrite(z, (size_t)j->out->dim * sizeof *z, (size_t)take, j->f) != (size_t)take)
+        return part_failed(j, err);
+    j->done += take;
+    return zs_ui_progress(
+        j->ui, &(zs_progress){"encode", (double)j->done, (double)j->rows, "images", NULL}, err);
+}
+
+static int encode_all(job *j, zs_error *err)
+{
+    const zs_model_config *c = zs_model_configuration(j->m);
+    size_t e = (size_t)(c->image_size * c->image_size * c->channels);
+    view v = {.data = j->data, .c = c, .n = j->out->n, .x = zs_alloc(BATCH, e * sizeof(float))};
+    int status = v.x ? open_part(j, err)
+                     : zs_fail_nomem(err, BATCH * e * sizeof(float), "a batch of images");
+    while (status == ZS_OK && j->done < j->rows)
+        status = encode_batch(j, &v, err);
+    if (j->f && fclose(j->f) != 0 && status == ZS_OK)
+        status = part_failed(j, err);
+    zs_free(v.x);
+    return status;
+}
+
+/* ---- the file ---- */
+
+static json_t *metadata(const job *j)
+{
+    char text[24];
+    (void)snprintf(text, sizeof text, "%.16s", j->header + 16);
+    return json_pack("{s:s, s:s}", "format", "zsem codes 1", "fingerprint", text);
+}
+
+static int write_file(const job *j, zs_error *err)
+{
+    const zs_codes *c = j->out;
+    bool classes = zs_source_class_count(j->data) > 0;
+    int32_t *label = classes ? zs_alloc((size_t)c->n, sizeof *label) : NULL;
+    json_t *meta = metadata(j);
+    const zs_tensorout t[] = {
+        {.name = "z_sem",
+         .dtype = ZS_F32,
+         .nd = 3,
+         .shape = {c->views, c->n, c->dim},
+         .data = c->z},
+        {.name = "label", .dtype = ZS_I32, .nd = 1, .shape = {c->n}, .data = label}};
+    int status = meta && (label || !classes) ? ZS_OK : zs_fail_nomem(err, 4096, "codes");
+    for (int64_t i = 0; label && i < c->n; i++)
+        label[i] = zs_source_label(j->data, i);
+    if (status == ZS_OK)
+        status = zs_safetensors_write(j->path, t, classes ? 2 : 1, meta, err);
+    if (status == ZS_OK)
+        (void)unlink(j->part);
+    json_decref(meta);
+    zs_free(label);
+    return status;
+}
+
+static int read_file(const job *j, zs_error *err)
+{
+    zs_tensorfile *f = NULL;
+    zs_codes *c = j->out;
+    int status = zs_tensorfile_open(&f, j->path, err);
+    if (status < 0)
+        return status;
+    const char *print = json_string_value(json_object_get(zs_tensorfile_meta(f), "fingerprint"));
+    long i = zs_tensorfile_find(f, "z_sem");
+    const zs_tensorinfo *info = i < 0 ? NULL : zs_tensorfile_info(f, (size_t)i);
+    if (!print || strncmp(print, j->header + 16, 16) != 0 || !info || info->nd != 3 ||
+        info->numel != j->rows * c->dim)
+        status = zs_fail(err, ZS_E_INVALID,
+                         "%s does not hold the codes of this data by this encoder; name another "
+                         "file with --codes, or delete it",
+                         j->path);
+    else
+        status = zs_tensorfile_read_f32(f, (size_t)i, c->z, (size_t)info->numel, err);
+    zs_tensorfile_close(&f);
+    return status;
+}
+
+/* ---- statistics ---- */
+
+static int fill_stats(zs_codes *c, zs_error *err)
+{
+    int64_t rows = c->views * c->n;
+    c->mean = zs_alloc((size_t)c->dim, sizeof *c->mean);
+    c->std = zs_alloc((size_t)c->dim, sizeof *c->std);
+    if (!c->mean || !c->std)
+        return zs_fail_nomem(err, (unsigned long long)c->dim * 8, "statistics of codes");
+    for (int64_t k = 0; k < c->dim; k++) {
+        double sum = 0.0, square = 0.0;
+        for (int64_t i = 0; i < rows; i++)
+            sum += (double)c->z[i * c->dim + k];
+        double mean = sum / (double)rows;
+        for (int64_t i = 0; i < rows; i++) {
+            double d = (double)c->z[i * c->dim + k] - mean;
+            square += d * d;
+        }
+        double std = rows > 1 ? sqrt(square / (double)(rows - 1)) : 0.0;
+        c->mean[k] = (float)mean;
+        c->std[k] = std > 1e-8 ? (float)std : 1.0f;
+    }
+    return ZS_OK;
+}
+
+static int open_job(job *j, int views, zs_error *err)
+{
+    zs_codes *c = j->out;
+    size_t bytes;
+    *c = (zs_codes){.n = zs_source_count(j->data),
+                    .views = views,
+                    .dim = zs_model_configuration(j->m)->encoder.z_dim};
+    j->rows = c->n * views;
+    (void)snprintf(j->header, sizeof j->header, "zsem codes part %016" PRIx64 "%31s\n",
+                   zs_codes_fingerprint(j->m, j->data, views), "");
+    j->part = zs_str_format("%s.part", j->path);
+    if (!zs_mul_size((size_t)j->rows, (size_t)c->dim * sizeof *c->z, &bytes) || !j->part)
+        return zs_fail_nomem(err, 0, "codes");
+    c->z = zs_alloc(bytes, 1);
+    return c->z ? ZS_OK : zs_fail_nomem(err, bytes, "codes");
+}
+
+int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source *data, int views,
+                  const zs_ui *ui, zs_error *err)
+{
+    job j = {.out = out, .path = path, .m = m, .data = data, .ui = ui};
+    int status = open_job(&j, views, err);
+    if (status == ZS_OK && access(path, F_OK) == 0)
+        status = read_file(&j, err);
+    else if (status == ZS_OK) {
+        status = encode_all(&j, err);
+        if (status == ZS_OK)
+            status = write_file(&j, err);
+    }
+    if (status == ZS_OK)
+        status = fill_stats(out, err);
+    zs_free(j.part);
+    if (status < 0)
+        zs_codes_free(out);
+    return status;
+}
