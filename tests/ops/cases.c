@@ -68,6 +68,10 @@ static const conv_geometry convs[] = {
     {32, 4, 4, 128, 128, 3, 1, 1, 1, 0, 1},  {32, 32, 32, 1, 32, 3, 1, 1, 1, 0, 1},
     {32, 32, 32, 32, 1, 3, 1, 1, 1, 0, 1},   {32, 16, 16, 96, 64, 1, 1, 0, 1, 0, 1},
     {1, 64, 64, 128, 128, 3, 1, 1, 1, 0, 1}, {1, 8, 8, 512, 512, 3, 1, 1, 1, 0, 1},
+    {8, 64, 64, 128, 128, 3, 1, 1, 1, 0, 1}, {8, 64, 64, 64, 64, 3, 1, 1, 1, 0, 1},
+    {8, 32, 32, 128, 128, 3, 1, 1, 1, 0, 1}, {8, 16, 16, 256, 256, 3, 1, 1, 1, 0, 1},
+    {8, 8, 8, 512, 512, 3, 1, 1, 1, 0, 1},   {1, 256, 256, 128, 128, 3, 1, 1, 1, 0, 1},
+    {8, 32, 32, 32, 32, 3, 1, 1, 1, 0, 1},   {4, 32, 32, 256, 256, 3, 1, 1, 1, 0, 1},
 };
 
 static void add_conv(const conv_geometry *g)
@@ -148,12 +152,20 @@ static const gn_geometry gns[] = {
     {2, 8, 8, 48, 16, ZS_ACT_NONE, 0, 1, 1, 0, 0},
     {1, 5, 5, 96, 32, ZS_ACT_SILU, 0, 0, 1, 0, 0},
     {2, 33, 31, 20, 4, ZS_ACT_SILU, 1, 1, 1, 0, 0},
+    {1, 9, 7, 17, 17, ZS_ACT_SILU, 1, 1, 1, 0, 0}, /* groups of one channel, odd everything */
+    {7, 3, 3, 17, 1, ZS_ACT_NONE, 1, 0, 1, 0, 0},
+    {1, 64, 64, 96, 32, ZS_ACT_SILU, 1, 1, 1, 0, 0}, /* sample by sample */
     {1, 8, 8, 64, 8, ZS_ACT_SILU, 1, 0, 0, 0, 0},
     {2, 16, 16, 32, 32, ZS_ACT_SILU, 0, 0, 1, 300, 0}, /* mean far above the deviation */
     {32, 32, 32, 32, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
     {32, 16, 16, 64, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
     {32, 8, 8, 128, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
     {8, 64, 64, 128, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {8, 64, 64, 64, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {8, 16, 16, 256, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {8, 8, 8, 512, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {1, 256, 256, 128, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
+    {8, 32, 32, 128, 32, ZS_ACT_SILU, 1, 1, 1, 0, 1},
 };
 
 static void add_gn(const gn_geometry *g)
@@ -214,7 +226,7 @@ static void add_elementwise(zs_shape s, bool bench)
     d->a.p = 0.3f;
     d->a.rng = 5;
     d->in[0] = d->out[0] = s;
-    for (int kind = ZS_LOSS_MSE; kind <= ZS_LOSS_L1; kind++) {
+    for (int kind = 0; kind < ZS_LOSS_COUNT; kind++) {
         op_case *c = row(ZS_OP_LOSS, bench), *b = row(ZS_OP_LOSS_BWD, bench);
         c->a.kind = b->a.kind = kind;
         c->in[0] = c->in[1] = b->in[0] = b->in[1] = b->out[0] = s;
@@ -272,18 +284,6 @@ static void add_concat(zs_shape a, int b, bool bench)
     s->out[0] = other;
 }
 
-static void add_timestep(int n, int dim)
-{
-    op_case *c = row(ZS_OP_TIMESTEP, false);
-    c->a.len = dim;
-    c->in[0] = zs_shape1(n);
-    c->out[0] = zs_shape2(n, dim);
-}
-
-static void make_table(void)
-{
-    for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
-        add_conv(&convs[i]);
 /* ---- frozen networks ---- */
 
 typedef struct rect_geometry {
@@ -334,6 +334,18 @@ static void add_pools(void)
     }
 }
 
+static void add_timestep(int n, int dim)
+{
+    op_case *c = row(ZS_OP_TIMESTEP, false);
+    c->a.len = dim;
+    c->in[0] = zs_shape1(n);
+    c->out[0] = zs_shape2(n, dim);
+}
+
+static void make_table(void)
+{
+    for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
+        add_conv(&convs[i]);
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++)
         add_linear(&linears[i]);
     for (size_t i = 0; i < sizeof gns / sizeof gns[0]; i++)
@@ -367,6 +379,9 @@ static void add_pools(void)
     add_concat(zs_shape4(32, 32, 32, 32), 32, true);
     add_timestep(1, 2);
     add_timestep(5, 64);
+    for (size_t i = 0; i < sizeof rects / sizeof rects[0]; i++)
+        add_rect(&rects[i]);
+    add_pools();
     name_cases();
 }
 
@@ -379,9 +394,6 @@ const op_case *op_cases(size_t *n)
 }
 
 double op_tolerance(const op_case *c)
-    for (size_t i = 0; i < sizeof rects / sizeof rects[0]; i++)
-        add_rect(&rects[i]);
-    add_pools();
 {
     return c->tolerance > 0 ? c->tolerance : 4e-6;
 }
@@ -395,6 +407,7 @@ double op_flops(const op_case *c)
 {
     const zs_shape *x = &c->in[0];
     switch (c->op) {
+    case ZS_OP_CONV_RELU:
     case ZS_OP_CONV2D: return 2 * numel(&c->in[1]) * numel(&c->out[0]) / (double)c->out[0].d[3];
     case ZS_OP_CONV2D_DX: return 2 * numel(&c->in[1]) * numel(x) / (double)x->d[3];
     case ZS_OP_CONV2D_DW: return 2 * numel(&c->out[0]) * numel(&c->in[1]) / (double)c->in[1].d[3];
@@ -407,7 +420,6 @@ double op_flops(const op_case *c)
     }
 }
 
-    case ZS_OP_CONV_RELU:
 double op_bytes(const op_case *c)
 {
     double n = 0;

@@ -3,29 +3,93 @@
 
 #include <math.h>
 
+/* The gradient of |d| at 0 is 0; NaN stays NaN. */
+static double sign(double d)
+{
+    return d > 0 ? 1 : d < 0 ? -1 : d;
+}
+
+/* One element of a loss that has a term for each, and its derivative. */
+static double term(int kind, double p, double y)
+{
+    double d = p - y;
+    if (kind == ZS_LOSS_MSE)
+        return d * d;
+    if (kind == ZS_LOSS_L1)
+        return fabs(d);
+    return fmax(p, 0) - p * y + log1p(exp(-fabs(p)));
+}
+
+static double slope(int kind, double p, double y)
+{
+    if (kind == ZS_LOSS_MSE)
+        return 2 * (p - y);
+    if (kind == ZS_LOSS_L1)
+        return sign(p - y);
+    return 1 / (1 + exp(-p)) - y;
+}
+
+/* log(sum exp p[k]), without overflow. */
+static double log_sum_exp(const float *p, int64_t n)
+{
+    double top = (double)p[0], sum = 0;
+    for (int64_t k = 1; k < n; k++)
+        top = fmax(top, (double)p[k]);
+    for (int64_t k = 0; k < n; k++)
+        sum += exp((double)p[k] - top);
+    return top + log(sum);
+}
+
+static double xent(const float *p, const float *y, int64_t rows, int64_t n)
+{
+    double sum = 0;
+    for (int64_t r = 0; r < rows; r++, p += n, y += n) {
+        double all = log_sum_exp(p, n);
+        for (int64_t k = 0; k < n; k++)
+            sum += (double)y[k] * (all - (double)p[k]);
+    }
+    return sum / (double)rows;
+}
+
 /* pred target -> y[1], one shape. */
 static void loss(const zs_call *c)
 {
-    int64_t n = zs_shape_numel(&c->in[0].s);
+    const zs_shape *s = &c->in[0].s;
+    const float *p = c->in[0].p, *y = c->in[1].p;
+    int64_t n = zs_shape_numel(s), last = s->d[s->nd - 1];
     double sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)c->in[0].p[i] - (double)c->in[1].p[i];
-        sum += c->a->kind == ZS_LOSS_MSE ? d * d : fabs(d);
+    if (c->a->kind == ZS_LOSS_XENT) {
+        c->out[0].p[0] = (float)xent(p, y, n / last, last);
+        return;
     }
+    for (int64_t i = 0; i < n; i++)
+        sum += term(c->a->kind, (double)p[i], (double)y[i]);
     c->out[0].p[0] = (float)(sum / (double)n);
 }
 
-/* pred target -> dpred. The gradient of |d| at 0 is 0; NaN stays NaN. */
-static void loss_bwd(const zs_call *c)
+static void xent_bwd(float *dp, const float *p, const float *y, int64_t n, double f)
 {
-    int64_t n = zs_shape_numel(&c->in[0].s);
-    double f = (double)c->step->grad_scale / (double)n;
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)c->in[0].p[i] - (double)c->in[1].p[i];
-        double g = c->a->kind == ZS_LOSS_MSE ? 2 * d : d > 0 ? 1 : d < 0 ? -1 : d;
-        c->out[0].p[i] = (float)(g * f);
-    }
+    double all = log_sum_exp(p, n), mass = 0;
+    for (int64_t k = 0; k < n; k++)
+        mass += (double)y[k];
+    for (int64_t k = 0; k < n; k++)
+        dp[k] = (float)(f * (mass * exp((double)p[k] - all) - (double)y[k]));
 }
 
-const zs_kernel zs_ref_loss = {loss, NULL};
-const zs_kernel zs_ref_loss_bwd = {loss_bwd, NULL};
+/* pred target -> dpred. */
+static void loss_bwd(const zs_call *c)
+{
+    const zs_shape *s = &c->in[0].s;
+    const float *p = c->in[0].p, *y = c->in[1].p;
+    float *dp = c->out[0].p;
+    int64_t n = zs_shape_numel(s), last = s->d[s->nd - 1];
+    bool rows = c->a->kind == ZS_LOSS_XENT;
+    double f = (double)c->step->grad_scale / (double)(rows ? n / last : n);
+    for (int64_t i = 0; rows && i < n; i += last)
+        xent_bwd(dp + i, p + i, y + i, last, f);
+    for (int64_t i = 0; !rows && i < n; i++)
+        dp[i] = (float)(f * slope(c->a->kind, (double)p[i], (double)y[i]));
+}
+
+const zs_kernel zs_ref_loss = {.run = loss};
+const zs_kernel zs_ref_loss_bwd = {.run = loss_bwd};
