@@ -7,6 +7,7 @@
 #include "io/jsontext.h"    /* zs_json_text */
 #include "io/mapfile.h"     /* zs_mapfile: read-only mmap */
 #include "io/outfile.h"     /* zs_outfile: written whole or not at all */
+#include "io/page.h"        /* zs_page: one self-contained HTML page */
 #include "io/tensorfile.h"  /* zs_tensorfile: safetensors, torch, npy, npz */
 #include "io/tensorwrite.h" /* zs_safetensors_write, zs_npy_write */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/rundir.h"
 #include "io/outfile.h"
+#include "train/runevents.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-static const char checkpoint_ext[] = ".safetensors";
+static const char checkpoint_ext[] = ".safetensors", picture_ext[] = ".png";
 
 char *zs_rundir_file(const zs_rundir *d, const char *name)
 {
@@ -92,13 +93,13 @@ void zs_rundir_close(zs_rundir *d)
     *d = (zs_rundir){0};
 }
 
-/* "step-00001000.safetensors" -> 1000; -1 for any other name. */
-static int64_t step_of(const char *name)
+/* "step-00001000<extension>" -> 1000; -1 for any other name. */
+static int64_t step_of(const char *name, const char *extension)
 {
-    size_t n = strlen(name), ext = strlen(checkpoint_ext);
+    size_t n = strlen(name), ext = strlen(extension);
     char digits[24];
     int64_t step;
-    if (!zs_str_starts(name, "step-") || !zs_str_ends(name, checkpoint_ext))
+    if (!zs_str_starts(name, "step-") || !zs_str_ends(name, extension))
         return -1;
     n -= 5 + ext;
     if (n < 8 || n >= sizeof digits)
@@ -114,24 +115,25 @@ static int compare_steps(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int zs_rundir_checkpoints(const zs_rundir *d, int64_t **steps, size_t *n, zs_error *err)
+static int list_steps(const zs_rundir *d, const char *folder, const char *extension,
+                      int64_t **steps, size_t *n, zs_error *err)
 {
     size_t cap = 0;
     void *items = NULL;
     *steps = NULL;
     *n = 0;
-    char *path = zs_rundir_file(d, "checkpoints");
+    char *path = zs_rundir_file(d, folder);
     DIR *dir = path ? opendir(path) : NULL;
     int status = ZS_OK;
     if (!dir)
         status =
-            zs_fail(err, ZS_E_IO, "%s/checkpoints: cannot be listed: %s", d->path, strerror(errno));
+            zs_fail(err, ZS_E_IO, "%s/%s: cannot be listed: %s", d->path, folder, strerror(errno));
     for (struct dirent *e; status == ZS_OK && (e = readdir(dir)) != NULL;) {
-        int64_t step = step_of(e->d_name);
+        int64_t step = step_of(e->d_name, extension);
         if (step < 0)
             continue;
         if (!zs_grow(&items, &cap, *n, sizeof **steps))
-            status = zs_fail_nomem(err, 64, "the list of checkpoints");
+            status = zs_fail_nomem(err, 64, "a list of steps");
         else
             ((int64_t *)items)[(*n)++] = step;
     }
@@ -142,6 +144,16 @@ int zs_rundir_checkpoints(const zs_rundir *d, int64_t **steps, size_t *n, zs_err
     if (*n)
         qsort(*steps, *n, sizeof **steps, compare_steps);
     return status;
+}
+
+int zs_rundir_checkpoints(const zs_rundir *d, int64_t **steps, size_t *n, zs_error *err)
+{
+    return list_steps(d, "checkpoints", checkpoint_ext, steps, n, err);
+}
+
+int zs_rundir_samples(const zs_rundir *d, int64_t **steps, size_t *n, zs_error *err)
+{
+    return list_steps(d, "samples", picture_ext, steps, n, err);
 }
 
 int zs_rundir_prune(const zs_rundir *d, int64_t keep, zs_error *err)
@@ -192,7 +204,7 @@ int zs_rundir_log_truncate(const zs_rundir *d, int64_t step, zs_error *err)
     }
     free(line); /* getline's own */
     zs_free(path);
-    return status;
+    return status < 0 ? status : zs_runevents_rebuild(d, step, err);
 }
 
 int zs_rundir_log_append(const zs_rundir *d, const json_t *line, zs_error *err)
@@ -208,7 +220,12 @@ int zs_rundir_log_append(const zs_rundir *d, const json_t *line, zs_error *err)
         status =
             zs_fail(err, ZS_E_IO, "%s/log.jsonl: cannot be written: %s", d->path, strerror(errno));
     zs_free(path);
-    return status;
+    return status < 0 ? status : zs_runevents_line(d, line, err);
+}
+
+int zs_rundir_log_picture(const zs_rundir *d, int64_t step, const char *path, zs_error *err)
+{
+    return zs_runevents_picture(d, step, path, err);
 }
 
 int zs_rundir_write_config(const zs_rundir *d, const json_t *config, zs_error *err)

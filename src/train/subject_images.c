@@ -65,6 +65,8 @@ static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
     int status =
         path ? zs_preview_write(path, &c->model, state->b.ema, state->backend, im->source, err)
              : zs_fail_nomem(err, 256, "a file name");
+    if (status == ZS_OK)
+        status = zs_rundir_log_picture(d, state->step, path, err);
     zs_free(path);
     return status;
 }

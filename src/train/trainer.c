@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 #include "train/checkpoint.h"
 #include "train/gradient.h"
+#include "train/report.h"
 #include "train/subject.h"
 
 #include <math.h>
@@ -146,6 +147,15 @@ static int write_bundle(trainer *t, zs_error *err)
     return status;
 }
 
+/* A page that cannot be made is no reason to stop training. */
+static void write_report(const trainer *t)
+{
+    zs_error why = {0};
+    if (zs_run_report(&t->dir, &why) < 0)
+        zs_ui_log(t->ui, ZS_LOG_WARN, "no report of step %lld: %s", (long long)t->s.step,
+                  why.message);
+}
+
 static int save(trainer *t, zs_error *err)
 {
     t->saved_at = zs_clock_now();
@@ -166,7 +176,11 @@ static int save(trainer *t, zs_error *err)
         return status;
     t->saved_step = t->s.step;
     status = zs_rundir_prune(&t->dir, t->c->keep, err);
-    return status < 0 ? status : write_bundle(t, err);
+    if (status == ZS_OK)
+        status = write_bundle(t, err);
+    if (status == ZS_OK)
+        write_report(t);
+    return status;
 }
 
 static int write_log(trainer *t, zs_error *err)
@@ -297,6 +311,7 @@ static int finish(trainer *t, int status, zs_error *err)
 {
     zs_error why = {0};
     int saved = status == ZS_E_NUMERIC ? ZS_OK : save(t, &why);
+    write_report(t); /* with the last samples, which may be newer than the checkpoint */
     if (saved == ZS_OK || (status < 0 && status != ZS_E_CANCELLED))
         return status;
     if (err) /* also over the message of a cancelled run, which promises that it was saved */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "tasks/page.h"
+#include "io/page.h"
+#include "io/outfile.h"
 
 #include <string.h>
 
@@ -21,7 +22,9 @@ void zs_page_begin(zs_page *p, const char *title)
         "</title>\n<style>\nbody{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem "
         "auto;padding:0 1rem;color:#222;background:#fff}\nimg{max-width:100%;"
         "image-rendering:pixelated;border:1px solid #ddd}\nfigure{margin:1rem 0}\n"
-        "figcaption{color:#666;font-size:.9em}\n@media(prefers-color-scheme:dark){"
+        "figcaption{color:#666;font-size:.9em}\nsvg{max-width:100%;height:auto}\n"
+        "table{border-collapse:collapse}td{padding:.1em 1em .1em 0;vertical-align:top}\n"
+        "@media(prefers-color-scheme:dark){"
         "body{background:#181818;color:#ddd}img{border-color:#444}figcaption{color:#999}}\n"
         "</style>\n</head>\n<body>\n<h1>";
     zs_strbuf_addf(&p->html,
@@ -33,8 +36,16 @@ void zs_page_begin(zs_page *p, const char *title)
     zs_strbuf_addf(&p->html, "</h1>\n");
 }
 
+static void end_table(zs_page *p)
+{
+    if (p->in_table)
+        zs_strbuf_addf(&p->html, "</table>\n");
+    p->in_table = false;
+}
+
 static void element(zs_page *p, const char *tag, const char *text)
 {
+    end_table(p);
     zs_strbuf_addf(&p->html, "<%s>", tag);
     add_text(p, text);
     zs_strbuf_addf(&p->html, "</%s>\n", tag);
@@ -50,6 +61,26 @@ void zs_page_paragraph(zs_page *p, const char *text)
     element(p, "p", text);
 }
 
+void zs_page_row(zs_page *p, const char *key, const char *value)
+{
+    if (!p->in_table)
+        zs_strbuf_addf(&p->html, "<table>\n");
+    p->in_table = true;
+    zs_strbuf_addf(&p->html, "<tr><td>");
+    add_text(p, key);
+    zs_strbuf_addf(&p->html, "</td><td>");
+    add_text(p, value);
+    zs_strbuf_addf(&p->html, "</td></tr>\n");
+}
+
+void zs_page_svg(zs_page *p, const char *svg)
+{
+    end_table(p);
+    zs_strbuf_addf(&p->html, "<figure>\n");
+    zs_strbuf_append(&p->html, svg, strlen(svg));
+    zs_strbuf_addf(&p->html, "</figure>\n");
+}
+
 static void add_base64(zs_strbuf *b, const uint8_t *s, size_t n)
 {
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -63,13 +94,9 @@ static void add_base64(zs_strbuf *b, const uint8_t *s, size_t n)
     }
 }
 
-int zs_page_image(zs_page *p, const zs_image *im, const char *caption, zs_error *err)
+void zs_page_png(zs_page *p, const void *png, size_t n, const char *caption)
 {
-    uint8_t *png = NULL;
-    size_t n = 0;
-    int status = zs_image_encode_png(&png, &n, im, err);
-    if (status < 0)
-        return status;
+    end_table(p);
     zs_strbuf_addf(&p->html, "<figure><img alt=\"");
     add_text(p, caption);
     zs_strbuf_addf(&p->html, "\" src=\"data:image/png;base64,");
@@ -77,12 +104,22 @@ int zs_page_image(zs_page *p, const zs_image *im, const char *caption, zs_error 
     zs_strbuf_addf(&p->html, "\"><figcaption>");
     add_text(p, caption);
     zs_strbuf_addf(&p->html, "</figcaption></figure>\n");
+}
+
+int zs_page_image(zs_page *p, const zs_image *im, const char *caption, zs_error *err)
+{
+    uint8_t *png = NULL;
+    size_t n = 0;
+    int status = zs_image_encode_png(&png, &n, im, err);
+    if (status == ZS_OK)
+        zs_page_png(p, png, n, caption);
     zs_free(png);
-    return ZS_OK;
+    return status;
 }
 
 int zs_page_write(zs_page *p, const char *path, zs_error *err)
 {
+    end_table(p);
     zs_strbuf_addf(&p->html, "</body>\n</html>\n");
     if (p->html.failed)
         return zs_fail_nomem(err, p->html.n, "the HTML page");
