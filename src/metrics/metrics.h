@@ -3,6 +3,13 @@
 #ifndef ZS_METRICS_METRICS_H
 #define ZS_METRICS_METRICS_H
 
-#include "metrics/image_distance.h" /* zs_metric_mse, zs_metric_psnr, zs_metric_ssim */
+#include "metrics/gaussian.h"        /* zs_moments_add, zs_frechet_distance: FID, rep-FD */
+#include "metrics/image_distance.h"  /* zs_metric_mse, zs_metric_psnr, zs_metric_ssim */
+#include "metrics/inception_score.h" /* zs_inception_score */
+#include "metrics/kernel_distance.h" /* zs_kernel_distance: KID */
+#include "metrics/neighbours.h"      /* zs_neighbour_radii: precision and recall */
+#include "metrics/numpy_random.h"    /* zs_numpy_permutation */
+#include "metrics/perceptual.h"      /* zs_lpips_layer */
+#include "metrics/ranking.h"         /* zs_ranking_measure: AUROC, average precision */
 
 #endif

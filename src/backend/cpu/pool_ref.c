@@ -17,7 +17,7 @@ static float pool_one(const zs_call *call, const int64_t at[3], int64_t c)
     int64_t y0, y1, x0, x1;
     window(&y0, &y1, call->a, at[1], d[1]);
     window(&x0, &x1, call->a, at[2], d[2]);
-    double sum = 0, most = -INFINITY;
+    double sum = 0, most = -HUGE_VAL;
     for (int64_t y = y0; y < y1; y++)
         for (int64_t x = x0; x < x1; x++) {
             double v = (double)call->in[0].p[((at[0] * d[1] + y) * d[2] + x) * d[3] + c];
