@@ -17,6 +17,7 @@ struct zs_exec {
     uint8_t *arena;
     size_t arena_bytes;
     float *params, *grads; /* what the calls are bound to */
+    zs_tid *inputs;        /* ZS_NONE at the end */
     zs_packs *packs;
     zs_pack **pack; /* per node, NULL for none; NULL without packs */
 };
@@ -41,6 +42,7 @@ void zs_exec_free(zs_exec **e)
         if ((*e)->pack[i])
             zs_packs_drop((*e)->packs, (*e)->pack[i]);
     zs_free((*e)->pack);
+    zs_free((*e)->inputs);
     zs_free((*e)->calls);
     zs_free((*e)->pl);
     zs_graph_free(&(*e)->g);
@@ -218,6 +220,15 @@ static int fetch_packed(zs_exec *e, size_t i, zs_error *err)
     return ZS_OK;
 }
 
+static void list_inputs(zs_exec *e)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < e->g->nt; i++)
+        if (e->g->t[i].kind == ZS_KIND_INPUT)
+            e->inputs[n++] = (zs_tid)i;
+    e->inputs[n] = ZS_NONE;
+}
+
 int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *err)
 {
     int status = finish_graph(*g, c->flags, err);
@@ -236,10 +247,12 @@ int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *
     e->threads = zs_threads_count();
     e->calls = zs_calloc(e->g->nn + 1, sizeof *e->calls);
     e->pl = zs_calloc(e->g->nt + e->g->nn + 1, sizeof *e->pl);
-    if (!e->calls || !e->pl) {
+    e->inputs = zs_alloc(e->g->nt + 1, sizeof *e->inputs);
+    if (!e->calls || !e->pl || !e->inputs) {
         status = zs_fail_nomem(err, e->g->nn * sizeof *e->calls, "an executor");
         goto fail;
     }
+    list_inputs(e);
     live_intervals(e);
     for (size_t i = 0; i < e->g->nn; i++)
         prepare_call(e, i);
@@ -336,9 +349,9 @@ int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs
 static zs_tid find_named(const zs_exec *e, const char *name, bool input)
 {
     const zs_graph *g = e->g;
-    for (size_t i = 0; input && i < g->nt; i++)
-        if (g->t[i].name && strcmp(g->t[i].name, name) == 0)
-            return (zs_tid)i;
+    for (const zs_tid *t = e->inputs; input && *t >= 0; t++)
+        if (strcmp(g->t[*t].name, name) == 0)
+            return *t;
     for (size_t i = 0; !input && i < g->n_outputs; i++)
         if (strcmp(g->outputs[i].name, name) == 0)
             return g->outputs[i].t;

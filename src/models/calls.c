@@ -23,6 +23,13 @@ static zs_net_exec *slot_for(zs_model *m, zs_net net, const zs_shape *s)
     return oldest;
 }
 
+/* Sampling may keep packed weights of a part of the weights' own size. */
+static int ready_packs(zs_model *m, zs_error *err)
+{
+    double bytes = m->packed * (double)zs_params_numel(m->params) * 4.0;
+    return m->packs ? ZS_OK : zs_packs_new(&m->packs, m->backend, (size_t)bytes, err);
+}
+
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err)
 {
     zs_net_exec *k = slot_for(m, net, &s);
@@ -33,7 +40,10 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
                             .hook = m->hook,
                             .hook_ctx = m->hook_ctx};
         zs_graph *g = NULL;
-        int status = zs_network_graph(&g, net, m->params, &m->config, s, 0, err);
+        int status = ready_packs(m, err);
+        c.packs = net == ZS_NET_TRAIN ? NULL : m->packs;
+        if (status == ZS_OK)
+            status = zs_network_graph(&g, net, m->params, &m->config, s, 0, err);
         if (status == ZS_OK)
             status = zs_exec_new(&k->e, &g, &c, err);
         if (status < 0)
@@ -52,14 +62,12 @@ static void feed(zs_exec *e, const char *name, const float *src)
 static int feed_t(zs_exec *e, const zs_model *m, const int64_t *t, int64_t n, zs_error *err)
 {
     float *dst = zs_exec_input(e, "t");
-    for (int64_t i = 0; i < n; i++) {
-        if (t[i] < 0 || t[i] >= m->config.diffusion.T)
-            return zs_fail(err, ZS_E_INVALID,
-                           "timestep %" PRId64 " is outside 0..%" PRId64 " of %s", t[i],
-                           m->config.diffusion.T - 1, m->label);
+    int status = ZS_OK;
+    for (int64_t i = 0; i < n && status == ZS_OK; i++) {
+        status = zs_model_check_timestep(m, t[i], err);
         dst[i] = (float)t[i];
     }
-    return ZS_OK;
+    return status;
 }
 
 /* ---- checks ---- */
@@ -86,6 +94,37 @@ int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err)
     return ZS_OK;
 }
 
+int zs_model_check_timestep(const zs_model *m, int64_t t, zs_error *err)
+{
+    if (t >= 0 && t < m->config.diffusion.T)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID, "timestep %" PRId64 " is outside 0..%" PRId64 " of %s", t,
+                   m->config.diffusion.T - 1, m->label);
+}
+
+int zs_model_check_eps(const zs_model *m, zs_shape xs, const float *z, zs_error *err)
+{
+    int64_t dim = m->config.unet.z_dim;
+    int status = zs_model_check_images(m, xs, err);
+    if (status < 0)
+        return status;
+    if (dim && !z)
+        return zs_fail(err, ZS_E_INVALID, "%s needs z_sem, the semantic code of %lld numbers",
+                       m->label, (long long)dim);
+    if (!dim && z)
+        return zs_fail(err, ZS_E_INVALID, "%s is unconditional and takes no z_sem", m->label);
+    return ZS_OK;
+}
+
+int zs_model_check_prior(const zs_model *m, int64_t n, zs_error *err)
+{
+    if (!zs_model_has(m, ZS_BOX_PRIOR))
+        return missing(m, ZS_BOX_PRIOR, err);
+    if (n < 1)
+        return zs_fail(err, ZS_E_INVALID, "there are no codes to run the prior of %s on", m->label);
+    return ZS_OK;
+}
+
 /* ---- calls ---- */
 
 /* What one run of a network reads and writes, per sample. */
@@ -102,7 +141,7 @@ typedef struct io {
 
 static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_error *err)
 {
-    zs_step step = {.grad_scale = 1};
+    zs_step step = {.grad_scale = 1, .weights = m->version};
     zs_shape s = a->s;
     zs_exec *e = NULL;
     int64_t x_dim = zs_shape_numel(&a->s) / a->s.d[0];
@@ -148,16 +187,9 @@ int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const i
 {
     const zs_unet_config *c = &m->config.unet;
     io a = {.net = ZS_NET_UNET, .s = xs, .x = x_t, .t = t, .z = z, .z_dim = c->z_dim, .out = eps};
-    int status = zs_model_check_images(m, xs, err);
-    if (status < 0)
-        return status;
-    if (c->z_dim && !z)
-        return zs_fail(err, ZS_E_INVALID, "%s needs z_sem, the semantic code of %lld numbers",
-                       m->label, (long long)c->z_dim);
-    if (!c->z_dim && z)
-        return zs_fail(err, ZS_E_INVALID, "%s is unconditional and takes no z_sem", m->label);
-    a.out_dim = xs.d[1] * xs.d[2] * c->out_channels;
-    return run_all(m, &a, err);
+    int status = zs_model_check_eps(m, xs, z, err);
+    a.out_dim = xs.nd == 4 ? xs.d[1] * xs.d[2] * c->out_channels : 0;
+    return status == ZS_OK ? run_all(m, &a, err) : status;
 }
 
 int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
@@ -165,12 +197,9 @@ int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, con
 {
     int64_t dim = m->config.prior.z_dim;
     io a = {.net = ZS_NET_PRIOR, .x = z_t, .t = t, .out = out, .out_dim = dim};
-    if (!zs_model_has(m, ZS_BOX_PRIOR))
-        return missing(m, ZS_BOX_PRIOR, err);
-    if (n < 1)
-        return zs_fail(err, ZS_E_INVALID, "there are no codes to run the prior of %s on", m->label);
+    int status = zs_model_check_prior(m, n, err);
     a.s = zs_shape2(n, dim);
-    return run_all(m, &a, err);
+    return status == ZS_OK ? run_all(m, &a, err) : status;
 }
 
 int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,

@@ -55,6 +55,7 @@ int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, z
     m->hook = o->hook;
     m->hook_ctx = o->hook_ctx;
     m->batch = o->batch > 0 ? o->batch : 16;
+    m->packed = o->packed < 0.0 ? 0.0 : o->packed > 0.0 ? o->packed : ZS_MODEL_PACKED;
     m->label = zs_str_dup(label);
     int status = ZS_OK;
     if (!m->backend)
@@ -94,6 +95,7 @@ int zs_model_alloc(zs_model *m, zs_error *err)
 {
     size_t n = (size_t)zs_params_numel(m->params);
     m->own_weights = true;
+    m->version = zs_weights_version();
     m->weights = m->backend->alloc(n * sizeof *m->weights);
     return m->weights ? ZS_OK : zs_fail_nomem(err, n * sizeof *m->weights, "the model's weights");
 }
@@ -105,6 +107,7 @@ void zs_model_close(zs_model **mp)
         return;
     for (int i = 0; i < ZS_NET_CACHE; i++)
         zs_exec_free(&m->cache[i].e);
+    zs_packs_free(&m->packs);
     if (m->own_weights && m->weights)
         m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
     zs_params_free(&m->params);
@@ -141,7 +144,7 @@ const zs_params *zs_model_params(const zs_model *m)
     return m->params;
 }
 
-float *zs_model_weights(zs_model *m)
+const float *zs_model_weights(const zs_model *m)
 {
     return m->weights;
 }

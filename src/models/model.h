@@ -23,6 +23,9 @@ typedef struct zs_model zs_model;
 typedef enum zs_box { ZS_BOX_GENERATOR, ZS_BOX_ENCODER, ZS_BOX_PRIOR, ZS_BOX_COUNT } zs_box;
 const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior" */
 
+/* Packed weights make each run of a network faster, at this much memory. */
+#define ZS_MODEL_PACKED 0.5
+
 typedef struct zs_model_options {
     const char *backend;    /* zs_backend_find; NULL: the default */
     unsigned exec_flags;    /* zs_exec_flag */
@@ -31,6 +34,8 @@ typedef struct zs_model_options {
                                bundle has one kind, which stays, and the facts say so */
     const char *const *set; /* NULL or NULL-terminated "key=value" (zs_model_config_set), for what
                                a file does not say */
+    double packed;          /* memory for packed forms of the weights (zs_packs), in units of the
+                               weights' own; 0: ZS_MODEL_PACKED; negative: none */
     zs_node_hook hook;      /* called after every node of every network, or NULL */
     void *hook_ctx;
 } zs_model_options;
@@ -52,7 +57,7 @@ int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err);
 
 const zs_model_config *zs_model_configuration(const zs_model *m);
 const zs_params *zs_model_params(const zs_model *m);
-float *zs_model_weights(zs_model *m); /* flat buffer */
+const float *zs_model_weights(const zs_model *m); /* flat buffer */
 bool zs_model_has(const zs_model *m, zs_box b);
 zs_box zs_param_box(const char *official_name);
 

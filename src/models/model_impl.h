@@ -17,10 +17,21 @@ void zs_facts_add(zs_facts *l, const char *key, const char *value, const char *s
     ZS_PRINTF(4, 5);
 void zs_facts_addi(zs_facts *l, const char *key, int64_t value, const char *source);
 
-/* The networks that a model can run, each cached by the shape of its input. */
-typedef enum zs_net { ZS_NET_UNET, ZS_NET_ENCODER, ZS_NET_PRIOR, ZS_NET_TRAIN } zs_net;
+/* The networks that a model can run, each cached by the shape of its input. A sampler's come in
+ * parts: what depends on timesteps alone, on codes alone, and the rest, which takes both. */
+typedef enum zs_net {
+    ZS_NET_UNET,
+    ZS_NET_UNET_TIME,
+    ZS_NET_UNET_CODE,
+    ZS_NET_UNET_STEP,
+    ZS_NET_ENCODER,
+    ZS_NET_PRIOR,
+    ZS_NET_PRIOR_TIME,
+    ZS_NET_PRIOR_STEP,
+    ZS_NET_TRAIN
+} zs_net;
 
-enum { ZS_NET_CACHE = 6 };
+enum { ZS_NET_CACHE = 10 };
 
 typedef struct zs_net_exec {
     zs_net net;
@@ -33,7 +44,9 @@ struct zs_model {
     zs_model_config config;
     zs_params *params;
     float *weights;   /* flat */
-    bool own_weights; /* weights are ours to free */
+    bool own_weights; /* weights are ours to free, and stay as they were read */
+    uint64_t version; /* zs_step.weights of our own; 0: a trainer's, which may change */
+    zs_packs *packs;  /* of the weights; NULL before the first run */
     float *z_mean, *z_std;
     json_t *extra;
     zs_facts facts;
@@ -43,12 +56,14 @@ struct zs_model {
     zs_node_hook hook;
     void *hook_ctx;
     int64_t batch;
+    double packed; /* bytes of packed weights per byte of weights */
     zs_net_exec cache[ZS_NET_CACHE];
     uint64_t clock; /* of the cache's last use */
 };
 
 /* The graph of one network, of inputs of shape s: "x" (and "t", "z") -> "out"; ZS_NET_TRAIN as
- * zs_train_graph_build. A failed build is reported by zs_exec_new. */
+ * zs_train_graph_build; the parts of a sampler's network as zs_graph_hoist names them, "t/0" and
+ * "z/0" and so on. A failed build is reported by zs_exec_new. */
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
                      zs_shape s, double dropout, zs_error *err);
 
@@ -64,6 +79,11 @@ int zs_model_check_size(const zs_model *m, const zs_tensorfile *f, const char *p
 
 /* Allocates the weights of the layout. */
 int zs_model_alloc(zs_model *m, zs_error *err);
+
+/* What zs_model_eps and zs_model_prior_eps ask of their arguments; a timestep of the schedule. */
+int zs_model_check_eps(const zs_model *m, zs_shape xs, const float *z, zs_error *err);
+int zs_model_check_prior(const zs_model *m, int64_t n, zs_error *err);
+int zs_model_check_timestep(const zs_model *m, int64_t t, zs_error *err);
 
 /* The executor of one network for inputs of shape s; owned by the cache. */
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err);

@@ -9,6 +9,7 @@
 #include "models/presets.h"     /* zs_preset_find */
 #include "models/prior.h"       /* zs_prior_graph_build */
 #include "models/sem_encoder.h" /* zs_sem_encoder_build */
+#include "models/session.h"     /* zs_session_new: networks under a sampler */
 #include "models/unet.h"        /* zs_unet_build */
 
 #endif

@@ -59,21 +59,42 @@ static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
     zs_graph_backward(g, loss);
 }
 
+/* How each network is made: a builder, and what is then cut off. */
+typedef struct recipe {
+    void (*build)(zs_nn *nn, const zs_model_config *c, zs_shape s);
+    const char *compute; /* only what depends on this input */
+    bool take;           /* all but what depends on "t" or "z" alone */
+} recipe;
+
+static const recipe recipes[] = {
+    [ZS_NET_UNET] = {build_unet, NULL, false},
+    [ZS_NET_UNET_TIME] = {build_unet, "t", false},
+    [ZS_NET_UNET_CODE] = {build_unet, "z", false},
+    [ZS_NET_UNET_STEP] = {build_unet, NULL, true},
+    [ZS_NET_ENCODER] = {build_encoder, NULL, false},
+    [ZS_NET_PRIOR] = {build_prior, NULL, false},
+    [ZS_NET_PRIOR_TIME] = {build_prior, "t", false},
+    [ZS_NET_PRIOR_STEP] = {build_prior, NULL, true},
+    [ZS_NET_TRAIN] = {build_train, NULL, false},
+};
+
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
                      zs_shape s, double dropout, zs_error *err)
 {
-    static void (*const build[])(zs_nn *, const zs_model_config *,
-                                 zs_shape) = {[ZS_NET_UNET] = build_unet,
-                                              [ZS_NET_ENCODER] = build_encoder,
-                                              [ZS_NET_PRIOR] = build_prior,
-                                              [ZS_NET_TRAIN] = build_train};
+    const recipe *r = &recipes[net];
     zs_graph *g = NULL;
     int status = zs_graph_new(&g, err);
     *out = NULL;
     if (status < 0)
         return status;
     zs_nn nn = context(g, ps, net == ZS_NET_TRAIN, dropout);
-    build[net](&nn, c, s);
+    r->build(&nn, c, s);
+    if (r->compute)
+        (void)zs_graph_hoist(g, r->compute, ZS_HOIST_COMPUTE);
+    if (r->take) {
+        (void)zs_graph_hoist(g, "t", ZS_HOIST_TAKE);
+        (void)zs_graph_hoist(g, "z", ZS_HOIST_TAKE);
+    }
     *out = g;
     return ZS_OK;
 }

@@ -1,34 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/generate.h"
+#include "models/session.h"
 
 #include <stdio.h>
 
-/* What the network callbacks need to turn a sampler's call into the model's. */
-typedef struct net {
-    zs_model *model;
-    const float *z;
-    zs_shape xs;
-    int64_t *t; /* [n] */
-} net;
-
-static void repeat_t(const net *n, int64_t t)
+static int session_eps(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
 {
-    for (int64_t i = 0; i < n->xs.d[0]; i++)
-        n->t[i] = t;
-}
-
-static int generator_eps(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
-{
-    const net *n = ctx;
-    repeat_t(n, t);
-    return zs_model_eps(n->model, out, x, n->xs, n->t, n->z, err);
-}
-
-static int prior_eps(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
-{
-    const net *n = ctx;
-    repeat_t(n, t);
-    return zs_model_prior_eps(n->model, out, x, n->xs.d[0], n->t, err);
+    return zs_session_run(ctx, out, x, t, err);
 }
 
 static int spaced_schedule(zs_schedule *out, const zs_generation *g, const char *betas, int64_t T,
@@ -46,28 +24,29 @@ static int spaced_schedule(zs_schedule *out, const zs_generation *g, const char 
     return status;
 }
 
-/* s brings pred, clip and net; the rest is filled in here. */
-static int run(const zs_generation *g, zs_sampling *s, const char *betas, float *x, zs_shape xs,
-               zs_error *err)
+/* s brings pred and clip; the rest is filled in here. */
+static int run(const zs_generation *g, zs_box box, zs_sampling *s, const char *betas, float *x,
+               zs_shape xs, zs_error *err)
 {
     zs_schedule schedule;
-    net n = {.model = g->model, .z = g->z, .xs = xs};
+    zs_session *session = NULL;
     int status =
         spaced_schedule(&schedule, g, betas, zs_model_configuration(g->model)->diffusion.T, err);
-    n.t = zs_alloc((size_t)xs.d[0], sizeof *n.t);
-    if (!n.t)
-        status = zs_fail_nomem(err, (unsigned long long)xs.d[0] * sizeof *n.t, "timesteps");
+    if (status == ZS_OK)
+        status = zs_session_new(&session, g->model, box, xs, box == ZS_BOX_PRIOR ? NULL : g->z,
+                                schedule.t, schedule.n, err);
+    s->net = session_eps;
+    s->net_ctx = session;
     s->schedule = &schedule;
     s->n = xs.d[0];
     s->numel = zs_shape_numel(&xs) / xs.d[0];
-    s->net_ctx = &n;
     s->eta = g->eta;
     s->noise = g->noise;
     s->ui = g->ui;
     s->stage = g->stage;
     if (status == ZS_OK)
         status = zs_sample(g->sampler, s, x, err);
-    zs_free(n.t);
+    zs_session_free(&session);
     zs_schedule_free(&schedule);
     return status;
 }
@@ -83,22 +62,24 @@ int zs_generation_check(const zs_generation *g, zs_error *err)
 
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
 {
-    zs_sampling s = {.net = generator_eps, .pred = ZS_PRED_EPS, .clip = true};
+    zs_sampling s = {.pred = ZS_PRED_EPS, .clip = true};
     int status = zs_model_check_images(g->model, xs, err);
     if (status < 0)
         return status;
-    return run(g, &s, zs_model_configuration(g->model)->diffusion.beta_schedule, x, xs, err);
+    const char *betas = zs_model_configuration(g->model)->diffusion.beta_schedule;
+    return run(g, ZS_BOX_GENERATOR, &s, betas, x, xs, err);
 }
 
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err)
 {
     const zs_model_config *c = zs_model_configuration(g->model);
-    zs_sampling s = {.net = prior_eps, .pred = ZS_PRED_EPS};
+    zs_sampling s = {.pred = ZS_PRED_EPS};
     if (!zs_model_has(g->model, ZS_BOX_PRIOR))
         return zs_fail(err, ZS_E_INVALID,
                        "the model has no latent prior to sample codes from: add its file, as in "
                        "last.ckpt,latent.ckpt");
-    return run(g, &s, c->diffusion.latent_beta_schedule, z, zs_shape2(n, c->prior.z_dim), err);
+    return run(g, ZS_BOX_PRIOR, &s, c->diffusion.latent_beta_schedule, z,
+               zs_shape2(n, c->prior.z_dim), err);
 }
 
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)

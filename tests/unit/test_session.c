@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/* Networks under a sampler: the numbers of plain calls, and always those of today's weights. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/model_kit.h"
+#include "train/generate.h"
+#include "train/gradient.h"
+
+enum { N = 5, BATCH = 2, SIDE = 4, STEPS = 70 };
+
+static float *normal(size_t n, uint64_t index, float scale)
+{
+    float *v = zs_alloc(n, sizeof *v);
+    zs_rng r = {.seed = 2, .purpose = ZS_RNG_TEST, .index = index};
+    assert_non_null(v);
+    zs_rng_normal(v, n, &r, 0);
+    for (size_t i = 0; i < n; i++)
+        v[i] *= scale;
+    return v;
+}
+
+static double difference(const float *a, const float *b, size_t n)
+{
+    double d = 0, s = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        s += (double)b[i] * (double)b[i];
+    }
+    return sqrt(d / s);
+}
+
+/* Images of SIDE x SIDE and channels that the fast kernels like. */
+static zs_model_config wide_config(bool conditional, bool prior)
+{
+    zs_model_config c = kit_config(conditional);
+    c.channels = c.unet.in_channels = c.unet.out_channels = 3;
+    c.unet.levels = 2;
+    c.unet.num_res_blocks = 1;
+    c.unet.ch[0] = 32;
+    c.unet.ch[1] = 64;
+    c.unet.attn_levels = 2;
+    if (conditional) {
+        c.encoder.in_channels = 3;
+        c.encoder.levels = 2;
+        c.encoder.attn_levels = 0;
+        c.encoder.ch[0] = c.encoder.ch[1] = 16;
+    }
+    c.prior = (zs_latent_mlp_config){0};
+    if (prior)
+        c.prior = (zs_latent_mlp_config){
+            .z_dim = c.unet.z_dim, .hidden = 24, .layers = 4, .time_channels = 16, .skips = 6};
+    return c;
+}
+
+static float *random_weights(const zs_model_config *c, uint64_t index, size_t *n)
+{
+    zs_error err = {0};
+    zs_params *ps = NULL;
+    assert_int_equal(zs_model_layout(&ps, c, &err), ZS_OK);
+    *n = (size_t)zs_params_numel(ps);
+    zs_params_free(&ps);
+    return normal(*n, index, 0.05f);
+}
+
+static int plain(zs_model *m, zs_box box, float *out, const float *x, zs_shape xs, int64_t t,
+                 const float *z, zs_error *err)
+{
+    int64_t all[N];
+    for (int i = 0; i < N; i++)
+        all[i] = t;
+    return box == ZS_BOX_PRIOR ? zs_model_prior_eps(m, out, x, N, all, err)
+                               : zs_model_eps(m, out, x, xs, all, z, err);
+}
+
+static void compare(zs_model *m, zs_box box, zs_shape xs, const float *z, double tolerance)
+{
+    zs_error err = {0};
+    zs_session *s = NULL;
+    size_t n = (size_t)zs_shape_numel(&xs);
+    float *x = normal(n, 6, 1.0f), *a = normal(n, 7, 1.0f), *b = normal(n, 8, 1.0f);
+    int64_t t[STEPS];
+    for (int i = 0; i < STEPS; i++)
+        t[i] = 14 * i;
+    assert_int_equal(zs_session_new(&s, m, box, xs, z, t, STEPS, &err), ZS_OK);
+    /* downwards over the borders of what is prepared at once, upwards, and unannounced */
+    static const int64_t asked[] = {69 * 14, 68 * 14, 32 * 14, 31 * 14, 0,       14, 777,
+                                    64 * 14, 778,     63 * 14, 777,     65 * 14, 0,  999};
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        if (zs_session_run(s, a, x, asked[i], &err) < 0 ||
+            plain(m, box, b, x, xs, asked[i], z, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_true(difference(a, b, n) <= tolerance);
+    }
+    assert_int_equal(zs_session_run(s, a, x, 1000, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_run(s, a, x, -1, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_run(s, a, x, 14, &err), ZS_OK);
+    zs_session_free(&s);
+    zs_free(x);
+    zs_free(a);
+    zs_free(b);
+}
+
+static void as_plain_calls(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        bool fast = i % 2, conditional = i > 1;
+        zs_model_config c = wide_config(conditional, conditional);
+        zs_model_options o = {
+            .backend = fast ? "cpu" : "cpu-ref", .batch = BATCH, .exec_flags = ZS_EXEC_POISON};
+        zs_error err = {0};
+        zs_model *m = NULL;
+        size_t n = 0;
+        float *w = random_weights(&c, 4, &n);
+        float *z = conditional ? normal((size_t)(N * c.unet.z_dim), 5, 1.0f) : NULL;
+        assert_int_equal(zs_model_wrap(&m, &c, w, &o, &err), ZS_OK);
+        compare(m, ZS_BOX_GENERATOR, zs_shape4(N, SIDE, SIDE, 3), z, fast ? 2e-6 : 0.0);
+        if (conditional)
+            compare(m, ZS_BOX_PRIOR, zs_shape2(N, c.prior.z_dim), NULL, fast ? 2e-6 : 0.0);
+        zs_model_close(&m);
+        zs_free(w);
+        zs_free(z);
+    }
+}
+
+static void refuses(void **state)
+{
+    (void)state;
+    zs_model_config c = wide_config(true, false), ddpm = wide_config(false, false);
+    zs_error err = {0};
+    zs_model *m = NULL, *d = NULL;
+    zs_session *s = NULL;
+    size_t n = 0, nd = 0;
+    float *w = random_weights(&c, 4, &n), *wd = random_weights(&ddpm, 4, &nd), z[9 * N] = {0};
+    const int64_t t[] = {5, 1000};
+    zs_shape xs = zs_shape4(N, SIDE, SIDE, 3);
+    assert_int_equal(zs_model_wrap(&m, &c, w, NULL, &err), ZS_OK);
+    assert_int_equal(zs_model_wrap(&d, &ddpm, wd, NULL, &err), ZS_OK);
+    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, NULL, t, 1, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_new(&s, d, ZS_BOX_GENERATOR, xs, z, t, 1, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, z, t, 2, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, z, t, 0, &err), ZS_E_INVALID);
+    assert_int_equal(
+        zs_session_new(&s, m, ZS_BOX_PRIOR, zs_shape2(N, c.unet.z_dim), NULL, t, 1, &err),
+        ZS_E_INVALID);
+    assert_null(s);
+    zs_model_close(&m);
+    zs_model_close(&d);
+    zs_free(w);
+    zs_free(wd);
+}
+
+static void sample(zs_model *m, float *x, zs_shape xs, const float *z)
+{
+    zs_error err = {0};
+    zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 4, .z = z};
+    zs_draw_xt(x, xs, 3, 0);
+    if (zs_generate(&g, x, xs, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
+static void train_once(zs_gradient *g, zs_train_state *s, const float *x0)
+{
+    const zs_optim_config c = zs_optim_defaults();
+    const int64_t *t;
+    const float *noise;
+    zs_error err = {0};
+    double loss = 0;
+    zs_gradient_draw(g, 0, &t, &noise);
+    assert_int_equal(zs_gradient_run(g, s, x0, t, noise, &loss, &err), ZS_OK);
+    s->step++;
+    zs_optim_step(&c, &s->b, s->step, zs_grad_norm(s->b.grad, s->b.n));
+}
+
+/* A model around a trainer's buffer, sampled before and after a step, gives what a model that was
+ * never asked before gives: nothing made of the old weights is left. */
+static void follows_training(void **state)
+{
+    (void)state;
+    zs_model_config c = wide_config(true, false);
+    zs_model_options o = {.batch = N, .exec_flags = ZS_EXEC_POISON, .packed = 100.0};
+    zs_shape xs = zs_shape4(N, SIDE, SIDE, 3);
+    size_t n = (size_t)zs_shape_numel(&xs);
+    zs_error err = {0};
+    zs_params *ps = NULL;
+    zs_train_state s;
+    zs_gradient *g = NULL;
+    zs_model *m = NULL, *fresh = NULL;
+    float *before = normal(n, 1, 1.0f), *after = normal(n, 1, 1.0f), *want = normal(n, 1, 1.0f);
+    float *x0 = normal(n, 2, 1.0f), *z = normal((size_t)(N * c.unet.z_dim), 5, 1.0f);
+    if (zs_model_layout(&ps, &c, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_int_equal(zs_train_state_new(&s, ps, zs_backend_find(NULL), &err), ZS_OK);
+    float *w = normal(s.b.n, 4, 0.05f);
+    memcpy(s.b.param, w, s.b.n * sizeof *w);
+    const zs_gradient_config gc = {
+        .model = &c, .layout = ps, .batch = N, .seed = 1, .backend = zs_backend_find(NULL)};
+    assert_int_equal(zs_gradient_new(&g, &gc, &err), ZS_OK);
+    assert_int_equal(zs_model_wrap(&m, &c, s.b.param, &o, &err), ZS_OK);
+    sample(m, before, xs, z);
+    train_once(g, &s, x0);
+    sample(m, after, xs, z);
+    assert_int_equal(zs_model_wrap(&fresh, &c, s.b.param, &o, &err), ZS_OK);
+    sample(fresh, want, xs, z);
+    assert_memory_equal(after, want, n * sizeof *want);
+    assert_memory_not_equal(after, before, n * sizeof *want);
+    memcpy(s.b.param, w, s.b.n * sizeof *w); /* as when a checkpoint is read */
+    sample(m, after, xs, z);
+    assert_memory_equal(after, before, n * sizeof *want);
+    zs_model_close(&m);
+    zs_model_close(&fresh);
+    zs_gradient_free(&g);
+    zs_train_state_free(&s);
+    zs_params_free(&ps);
+    zs_free(before);
+    zs_free(after);
+    zs_free(want);
+    zs_free(x0);
+    zs_free(z);
+    zs_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_plain_calls),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(follows_training),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
