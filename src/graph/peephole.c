@@ -69,6 +69,39 @@ static bool fold_add(zs_graph *g, size_t i, const int32_t *use, int side)
     return true;
 }
 
+/* dropout(gn_act(x)) -> gn_act with p and the stream id, where nobody else reads gn_act(x). */
+static bool fold_dropout(zs_graph *g, size_t i, const int32_t *use)
+{
+    zs_gnode *drop = &g->n[i];
+    zs_tid y = drop->in[0];
+    if (drop->op != ZS_OP_DROPOUT || g->t[y].kind != ZS_KIND_ACT || use[y] != 1)
+        return false;
+    zs_gnode *gn = &g->n[g->t[y].producer];
+    if (gn->op != ZS_OP_GN_ACT || gn->out[0] != y || gn->a.p > 0.0f || gn->phase != drop->phase ||
+        gn->segment != drop->segment)
+        return false;
+    gn->a.p = drop->a.p;
+    gn->a.rng = drop->a.rng;
+    gn->out[0] = drop->out[0];
+    g->t[drop->out[0]].producer = g->t[y].producer;
+    return true;
+}
+
+/* The same in the backward pass: gn_act_bwd of dropout(dy), read by nobody else. The dropout node
+ * then has no reader. */
+static void fold_dropout_bwd(zs_graph *g, zs_gnode *bwd, const int32_t *use)
+{
+    zs_tid dy = bwd->in[6];
+    if (bwd->op != ZS_OP_GN_ACT_BWD || g->t[dy].kind != ZS_KIND_ACT || use[dy] != 1)
+        return;
+    const zs_gnode *drop = &g->n[g->t[dy].producer];
+    if (drop->op != ZS_OP_DROPOUT || bwd->a.p > 0.0f)
+        return;
+    bwd->a.p = drop->a.p;
+    bwd->a.rng = drop->a.rng;
+    bwd->in[6] = drop->in[0];
+}
+
 int zs_pass_peephole(zs_graph *g)
 {
     int32_t *use = zs_alloc(g->nt, sizeof *use);
@@ -79,8 +112,11 @@ int zs_pass_peephole(zs_graph *g)
         return ZS_E_NOMEM;
     }
     zs_graph_count_uses(g, use);
-    for (size_t i = 0; i < g->nn; i++)
+    for (size_t i = 0; i < g->nn; i++) {
         keep[i] = g->n[i].op != ZS_OP_ADD || !(fold_add(g, i, use, 0) || fold_add(g, i, use, 1));
+        keep[i] = keep[i] && !fold_dropout(g, i, use);
+        fold_dropout_bwd(g, &g->n[i], use);
+    }
     compact(g, keep);
     zs_free(use);
     zs_free(keep);

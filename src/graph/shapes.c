@@ -129,6 +129,7 @@ static bool rule_gn_act(zs_shape_ctx *c)
     REQUIRE(x && gamma && beta && x->nd == 4, "gn_act", "x must have four dimensions");
     REQUIRE(c->a->groups >= 1 && x->d[3] % c->a->groups == 0, "gn_act",
             "channels must be a multiple of the groups");
+    REQUIRE(c->a->p >= 0.0f && c->a->p < 1.0f, "gn_act", "p must be in [0,1)");
     REQUIRE(is_vector(gamma, x->d[3]) && is_vector(beta, x->d[3]), "gn_act",
             "gamma and beta must have one value per channel");
     REQUIRE(gn_inputs_ok(x, c->in[3], c->in[4]), "gn_act",

@@ -52,7 +52,9 @@ static bool fill_stats(op_data *d)
     float *y = zs_alloc(n, sizeof(float)), *v = zs_calloc(ch, sizeof(float));
     bool ok = y && v;
     if (ok) {
-        zs_call call = {.a = &c->a, .threads = 1};
+        zs_attr a = c->a;
+        a.p = 0; /* statistics know no dropout */
+        zs_call call = {.a = &a, .threads = 1};
         call.in[0] = (zs_view){d->in[0], c->in[0]};
         call.in[1] = call.in[2] = (zs_view){v, zs_shape1((int64_t)ch)};
         call.out[0] = (zs_view){y, c->in[0]};
@@ -88,7 +90,8 @@ bool op_data_new(op_data *d, const op_case *c)
         if (c->in[i].nd && !(d->in[i] = guarded(&d->base[i], numel(&c->in[i]), c->bench)))
             goto fail;
     for (int i = 0; i < ZS_MAX_OUT; i++)
-        if (c->out[i].nd && !(d->out[i] = guarded(&d->base[ZS_MAX_IN + i], numel(&c->out[i]), c->bench)))
+        if (c->out[i].nd &&
+            !(d->out[i] = guarded(&d->base[ZS_MAX_IN + i], numel(&c->out[i]), c->bench)))
             goto fail;
     if (fill_inputs(d))
         return true;

@@ -30,7 +30,8 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
     case ZS_OP_CONV2D: return zs_conv2d(g, t[0], t[1], t[2], t[3], a->stride, a->pad);
     case ZS_OP_LINEAR: return zs_linear(g, t[0], t[1], t[2]);
     case ZS_OP_GN_ACT:
-        return zs_gn_act(g, t[0], t[1], t[2], t[3], t[4], a->groups, a->eps, (zs_act)a->act);
+        return zs_dropout(
+            g, zs_gn_act(g, t[0], t[1], t[2], t[3], t[4], a->groups, a->eps, (zs_act)a->act), a->p);
     case ZS_OP_LAYERNORM: return zs_layernorm(g, t[0], t[1], t[2], a->eps);
     case ZS_OP_SILU: return zs_silu(g, t[0]);
     case ZS_OP_ADD: return zs_add(g, t[0], t[1]);

@@ -114,6 +114,62 @@ static void peephole_keeps_values(void **state)
     zs_exec_free(&without.e);
 }
 
+static void count_dropout(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds)
+{
+    (void)node, (void)c, (void)seconds;
+    *(int *)ctx += op == ZS_OP_DROPOUT;
+}
+
+/* Norm, dropout, convolution, norm; loss and gradients. Returns the dropout nodes that ran. */
+static int run_dropped(net *m, const char *backend, unsigned flags)
+{
+    int ran = 0;
+    zs_error err = {0};
+    zs_graph *g = NULL;
+    memset(m, 0, sizeof *m);
+    assert_int_equal(zs_graph_new(&g, &err), 0);
+    zs_tid x = zs_graph_input(g, "x", zs_shape4(N, S, S, C));
+    zs_tid ss = param(g, m, zs_shape2(N, 2 * C)), h = x;
+    zs_graph_segment_begin(g);
+    for (int i = 0; i < 2; i++) {
+        h = zs_gn_act(g, h, param(g, m, zs_shape1(C)), param(g, m, zs_shape1(C)), ss, ZS_NONE, 3,
+                      1e-5f, ZS_ACT_SILU);
+        h = zs_dropout(g, h, 0.25f);
+        h = zs_conv2d(g, h, param(g, m, zs_shape4(3, 3, C, C)), ZS_NONE, ZS_NONE, 1, 1);
+    }
+    zs_graph_segment_end(g);
+    zs_tid l = zs_loss_node(g, h, zs_graph_input(g, "target", zs_shape4(N, S, S, C)), ZS_LOSS_MSE);
+    zs_graph_output(g, "loss", l);
+    zs_graph_backward(g, l);
+    zs_exec_config c = {.backend = zs_backend_find(backend),
+                        .flags = flags,
+                        .hook = count_dropout,
+                        .hook_ctx = &ran};
+    assert_int_equal(zs_exec_new(&m->e, &g, &c, &err), 0);
+    zs_rng r = {.seed = 5, .purpose = ZS_RNG_TEST};
+    zs_rng_normal(m->params, PARAMS, &r, 0);
+    r.index = 1;
+    zs_rng_normal(zs_exec_input(m->e, "x"), N * S * S * C, &r, 0);
+    run(m);
+    zs_exec_free(&m->e);
+    return ran;
+}
+
+/* Forward, recomputed and backward dropout disappear into the norms and leave every bit alone. */
+static void dropout_folds_into_norms(void **state)
+{
+    (void)state;
+    static const char *const backends[] = {"cpu", "cpu-ref"};
+    static net with, without;
+    for (int b = 0; b < 2; b++) {
+        assert_int_equal(run_dropped(&without, backends[b], ZS_EXEC_NO_PEEPHOLE), 4);
+        assert_int_equal(run_dropped(&with, backends[b], 0), 0);
+        assert_memory_equal(with.grads, without.grads, sizeof with.grads);
+        assert_int_equal(run_dropped(&with, backends[b], ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON), 0);
+        assert_memory_equal(with.grads, without.grads, sizeof with.grads);
+    }
+}
+
 static void inputs_survive_and_gradients_accumulate(void **state)
 {
     (void)state;
@@ -215,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(flags_do_not_change_results),
         cmocka_unit_test(peephole_keeps_values),
+        cmocka_unit_test(dropout_folds_into_norms),
         cmocka_unit_test(inputs_survive_and_gradients_accumulate),
         cmocka_unit_test(reuse_and_recompute_save_memory),
         cmocka_unit_test(verifier_finds_overlap),

@@ -32,4 +32,7 @@ void zs_dropout_uniform(float *u, const zs_call *c, int64_t first, int64_t n);
 /* Number of the first element of x (slot 0) in the step batch. */
 int64_t zs_dropout_first(const zs_call *c);
 
+/* y[n] = dropout of x[n], which are elements [at, at+n) of slot 0's shape; y may be x. */
+void zs_dropout_range(float *y, const float *x, const zs_call *c, int64_t at, int64_t n);
+
 #endif

@@ -33,35 +33,39 @@ void zs_dropout_uniform(float *u, const zs_call *c, int64_t first, int64_t n)
     }
 }
 
-/* y = x/(1-p) or 0 for elements [begin, end) of x; `first` is the number of element 0 of x in the
- * step batch. Elements before the next block boundary are done one by one. */
-static void dropout_range(const zs_call *c, int64_t begin, int64_t end, int thread)
+void zs_dropout_range(float *y, const float *x, const zs_call *c, int64_t at, int64_t n)
 {
     float f = 1.0f / (1.0f - c->a->p);
-    int64_t first = zs_dropout_first(c);
-    (void)thread;
-    for (int64_t i = begin; i < end;) {
-        int64_t e = first + i, left = stream_elements - e % stream_elements;
-        int64_t n = end - i < left ? end - i : left;
-        if (e % 4 != 0) {
+    int64_t e = zs_dropout_first(c) + at, end = e + n;
+    while (e < end) {
+        int64_t left = stream_elements - e % stream_elements;
+        int64_t take = e % 4 ? 1 : end - e < left ? end - e : left;
+        if (e % 4) { /* one by one up to the next block */
             float u;
             zs_dropout_uniform(&u, c, e, 1);
-            c->out[0].p[i] = u >= c->a->p ? c->in[0].p[i] * f : 0.0f;
-            i++;
-            continue;
+            *y = u >= c->a->p ? *x * f : 0.0f;
+        } else {
+            uint32_t ctr[4], key[2];
+            zs_rng r = stream_of(c, e / stream_elements);
+            zs_rng_counter(&r, ctr, key);
+            zs_elem_get()->dropout(y, x, take, c->a->p, f, (uint32_t)(e % stream_elements / 4), ctr,
+                                   key);
         }
-        uint32_t ctr[4], key[2];
-        zs_rng r = stream_of(c, e / stream_elements);
-        zs_rng_counter(&r, ctr, key);
-        zs_elem_get()->dropout(c->out[0].p + i, c->in[0].p + i, n, c->a->p, f,
-                               (uint32_t)(e % stream_elements / 4), ctr, key);
-        i += n;
+        e += take;
+        y += take;
+        x += take;
     }
+}
+
+static void dropout_chunk(const zs_call *c, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    zs_dropout_range(c->out[0].p + begin, c->in[0].p + begin, c, begin, end - begin);
 }
 
 static void dropout(const zs_call *c)
 {
-    zs_cpu_for(c, zs_shape_numel(&c->in[0].s), CHUNK, dropout_range);
+    zs_cpu_for(c, zs_shape_numel(&c->in[0].s), CHUNK, dropout_chunk);
 }
 
 const zs_kernel zs_fast_dropout = {dropout, NULL};

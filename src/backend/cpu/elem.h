@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-/* All arrays have n elements unless said otherwise; outputs never overlap inputs. */
+/* All arrays have n elements unless said otherwise; outputs never overlap inputs, except that the
+ * y of dropout may be its x. */
 typedef struct zs_elem_fns {
     void (*silu)(float *y, const float *x, int64_t n);
     void (*silu_bwd)(float *dx, const float *x, const float *dy, int64_t n);

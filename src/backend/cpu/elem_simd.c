@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/elem.h"
-#include "backend/cpu/vexp.h"
+#include "backend/cpu/vmath.h"
 
 #include <string.h>
 #ifdef __SSE2__
@@ -9,17 +9,25 @@
 
 enum { LANES = 16 }; /* partial sums, the same number on every instruction set */
 
-static void silu(float *restrict y, const float *restrict x, int64_t n)
+static void silu(float *y, const float *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        y[i] = zs_siluf(x[i]);
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vec_save(y + i, vec_silu(vec_load(x + i)));
+    if (i < n)
+        vec_save_part(y + i, vec_silu(vec_load_part(x + i, (int)(n - i))), (int)(n - i));
 }
 
-static void silu_bwd(float *restrict dx, const float *restrict x, const float *restrict dy,
-                     int64_t n)
+static void silu_bwd(float *dx, const float *x, const float *dy, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        dx[i] = dy[i] * zs_dsiluf(x[i]);
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vec_save(dx + i, vec_load(dy + i) * vec_dsilu(vec_load(x + i)));
+    if (i < n) {
+        int part = (int)(n - i);
+        vec d = vec_load_part(dy + i, part) * vec_dsilu(vec_load_part(x + i, part));
+        vec_save_part(dx + i, d, part);
+    }
 }
 
 static void add(float *restrict y, const float *restrict a, const float *restrict b, int64_t n)
@@ -182,8 +190,22 @@ static void philox_blocks(uint64_t w[2 * BLOCKS], uint32_t block, const uint32_t
     }
 }
 
-static void dropout(float *restrict y, const float *restrict x, int64_t n, float p, float f,
-                    uint32_t block, const uint32_t ctr[4], const uint32_t key[2])
+/* y[n] = x*f where u >= p, else 0; y may be x. */
+static void keep(float *y, const float *x, const float *u, int64_t n, float p, float f)
+{
+    int64_t i = 0;
+#ifdef ZS_HAVE_VEC
+    for (; i + VL <= n; i += VL) {
+        ivec kept = (ivec)(vec_load(u + i) >= p), v = (ivec)(vec_load(x + i) * f);
+        vec_save(y + i, (vec)(v & kept));
+    }
+#endif
+    for (; i < n; i++)
+        y[i] = u[i] >= p ? x[i] * f : 0.0f;
+}
+
+static void dropout(float *y, const float *x, int64_t n, float p, float f, uint32_t block,
+                    const uint32_t ctr[4], const uint32_t key[2])
 {
     enum { BATCH = 512 };
     uint64_t w[BATCH / 2];
@@ -196,8 +218,7 @@ static void dropout(float *restrict y, const float *restrict x, int64_t n, float
             u[2 * j] = uniform((uint32_t)w[j]);
             u[2 * j + 1] = uniform((uint32_t)(w[j] >> 32));
         }
-        for (int64_t j = 0; j < take; j++)
-            y[i + j] = u[j] >= p ? x[i + j] * f : 0.0f;
+        keep(y + i, x + i, u, take, p, f);
     }
 }
 

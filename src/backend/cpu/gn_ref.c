@@ -39,6 +39,16 @@ static double scaled(const channel *k, double x)
     return (normalised(k, x) * k->gamma + k->beta) * (1 + k->scale) + k->shift;
 }
 
+/* Value v of element e behind dropout, if there is any. */
+static float dropped(const zs_call *c, float v, int64_t e)
+{
+    float u;
+    if (c->a->p <= 0)
+        return v;
+    zs_dropout_uniform(&u, c, zs_dropout_first(c) + e, 1);
+    return u >= c->a->p ? v * (1.0f / (1.0f - c->a->p)) : 0.0f;
+}
+
 /* stats[2] of one group: x points at its first element, w of every C channels over hw pixels. */
 static void group_stats(float stats[2], const float *x, int64_t hw, int64_t ch, int64_t w,
                         double eps)
@@ -71,7 +81,8 @@ static void gn_act(const zs_call *c)
                 channel_of(c, c->out[1].p, c->in[3].p, c->in[4].p, c->in[1].p, c->in[2].p, n, i);
             for (int64_t p = n * hw; p < (n + 1) * hw; p++) {
                 double z = scaled(&k, (double)c->in[0].p[p * ch + i]) * (1 + k.cond);
-                c->out[0].p[p * ch + i] = (float)(k.silu ? ref_silu(z) : z);
+                float y = (float)(k.silu ? ref_silu(z) : z);
+                c->out[0].p[p * ch + i] = dropped(c, y, p * ch + i);
             }
         }
     }
@@ -87,7 +98,7 @@ static channel bwd_channel(const zs_call *c, int64_t n, int64_t i)
 /* Gradient at z of element e = (n,p,i). */
 static double dz_of(const zs_call *c, const channel *k, int64_t e)
 {
-    double dy = (double)c->in[6].p[e];
+    double dy = (double)dropped(c, c->in[6].p[e], e);
     return k->silu ? dy * ref_dsilu(scaled(k, (double)c->in[0].p[e]) * (1 + k->cond)) : dy;
 }
 
