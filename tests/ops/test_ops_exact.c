@@ -162,6 +162,30 @@ static void nan_stays_in_its_sample(void **state)
     }
 }
 
+/* A sample's convolution is the same to the bit in a batch as alone. */
+static void conv_samples_are_alone(void **state)
+{
+    (void)state;
+    enum { N = 5, H = 11, W = 14, C = 40, O = 36 };
+    const int64_t x = H * W * C, y = H * W * O;
+    op_case batch = {.op = ZS_OP_CONV2D, .a = {.k = 3, .stride = 1, .pad = 1}}, one;
+    batch.in[0] = zs_shape4(N, H, W, C);
+    batch.in[1] = zs_shape4(3, 3, C, O);
+    batch.out[0] = zs_shape4(N, H, W, O);
+    one = batch;
+    one.in[0].d[0] = one.out[0].d[0] = 1;
+    op_data all, single;
+    assert_true(op_data_new(&all, &batch) && op_run(&all, zs_backend_find("cpu")));
+    for (int n = 0; n < N; n++) {
+        assert_true(op_data_new(&single, &one));
+        memcpy(single.in[0], all.in[0] + n * x, (size_t)x * sizeof(float));
+        assert_true(op_run(&single, zs_backend_find("cpu")));
+        assert_memory_equal(single.out[0], all.out[0] + n * y, (size_t)y * sizeof(float));
+        op_data_free(&single);
+    }
+    op_data_free(&all);
+}
+
 static void conv_reference_can_be_forced(void **state)
 {
     (void)state;
@@ -173,7 +197,7 @@ static void conv_reference_can_be_forced(void **state)
     assert_true(op_data_new(&forced, c) && op_data_new(&want, c));
     zs_conv_path_set(ZS_CONV_REFERENCE);
     assert_true(op_run(&forced, zs_backend_find("cpu")));
-    zs_conv_path_set(ZS_CONV_DIRECT);
+    zs_conv_path_set(ZS_CONV_WINOGRAD);
     assert_true(op_run(&want, zs_backend_find("cpu-ref")));
     assert_memory_equal(forced.out[0], want.out[0],
                         (size_t)zs_shape_numel(&c->out[0]) * sizeof(float));
@@ -191,6 +215,7 @@ int main(void)
         cmocka_unit_test(dropout_beyond_one_stream),
         cmocka_unit_test(dropout_rate),
         cmocka_unit_test(nan_stays_in_its_sample),
+        cmocka_unit_test(conv_samples_are_alone),
         cmocka_unit_test(conv_reference_can_be_forced),
     };
     return cmocka_run_group_tests_name("ops_exact", tests, NULL, NULL);

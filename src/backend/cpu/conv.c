@@ -3,6 +3,7 @@
 #include "backend/cpu/conv.h"
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/fast.h"
+#include "backend/cpu/wino_conv.h"
 
 #include <stdatomic.h>
 
@@ -16,16 +17,18 @@ typedef struct algorithm {
 } algorithm;
 
 static const algorithm forward[] = {
+    {ZS_CONV_WINOGRAD, zs_conv_wino_can, zs_conv_wino, zs_conv_wino_ws, NULL},
     {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws, NULL},
 };
 static const algorithm input_gradient[] = {
+    {ZS_CONV_WINOGRAD, zs_conv_wino_dx_can, zs_conv_wino_dx, zs_conv_wino_dx_ws, NULL},
     {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws, NULL},
 };
 static const algorithm weight_gradient[] = {
     {ZS_CONV_DIRECT, zs_conv_direct_dw_can, zs_conv_direct_dw, zs_conv_direct_dw_ws, NULL},
 };
 
-static atomic_int best = ZS_CONV_DIRECT;
+static atomic_int best = ZS_CONV_WINOGRAD;
 
 void zs_conv_path_set(zs_conv_path path)
 {

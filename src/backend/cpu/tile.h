@@ -5,17 +5,20 @@
 
 #include "backend/cpu/simd.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { ZS_TILE_MR_MAX = 8, ZS_TILE_NR_MAX = 32 };
 
 /* tile[i][j] = sum over g < groups, r < runs, k < len of
  *     a[g*a_group + r*a_run + k*a_k + i*a_row] * b[(g*runs + r)*len + k][j].
- * b is packed, `nr` floats a row, 64-byte aligned. The sum runs in that order. */
+ * b is packed, `nr` floats a row, 64-byte aligned. The sum runs in that order; with `more` it goes
+ * on from what tile holds, to the same bits as one sum over both. */
 typedef struct zs_tile_in {
     const float *a, *b;
     int64_t a_row, a_k, a_run, a_group;
     int64_t len, runs, groups;
+    bool more;
 } zs_tile_in;
 
 /* Where a tile goes: rows `ld` floats apart, the first `cols` of nr columns. */

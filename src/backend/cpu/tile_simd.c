@@ -58,14 +58,19 @@ static inline void save(float *p, vec v)
 #define REP7(M) REP6(M) M(6)
 #define REP8(M) REP7(M) M(7)
 
-#define ZERO1(i) vec c##i = {0};
+#define FIRST(at)                       \
+    t->more ? load(tile + (at)) : (vec) \
+    {                                   \
+        0                               \
+    }
+#define START1(i) vec c##i = FIRST((i)*NR);
 #define STEP1(i) c##i += AT##i * b0;
 #define SAVE1(i) save(tile + (i)*NR, c##i);
 #define LOAD1         \
     vec b0 = load(b); \
     KEEP(b0);
 
-#define ZERO2(i) vec c##i = {0}, d##i = {0};
+#define START2(i) vec c##i = FIRST((i)*NR), d##i = FIRST((i)*NR + VL);
 #define STEP2(i)        \
     c##i += AT##i * b0; \
     d##i += AT##i * b1;
@@ -81,7 +86,7 @@ static inline void save(float *p, vec v)
     {                                                                                         \
         const int64_t s = t->a_row, s3 = (ROWS) > 3 ? 3 * s : 0, s6 = (ROWS) > 6 ? 6 * s : 0; \
         const float *b = t->b;                                                                \
-        REP##ROWS(ZERO##VECS);                                                                \
+        REP##ROWS(START##VECS);                                                               \
         for (int64_t g = 0; g < t->groups; g++) {                                             \
             for (int64_t r = 0; r < t->runs; r++) {                                           \
                 const float *p0 = t->a + g * t->a_group + r * t->a_run;                       \
@@ -135,7 +140,8 @@ static void product(float *tile, const zs_tile_in *in, int rows, int cols)
 
 static void product(float *tile, const zs_tile_in *t, int rows, int cols)
 {
-    memset(tile, 0, (size_t)rows * NR * sizeof *tile);
+    if (!t->more)
+        memset(tile, 0, (size_t)rows * NR * sizeof *tile);
     const float *b = t->b;
     for (int64_t g = 0; g < t->groups; g++)
         for (int64_t r = 0; r < t->runs; r++)

@@ -27,6 +27,33 @@ typedef float vec __attribute__((vector_size(VL * sizeof(float))));
 typedef float vec;
 #endif
 
+/* Keeps a loaded vector in its register, and walks a pointer step by step: gcc otherwise repeats
+ * loads in every operation on them, and hoists every address of a transform out of the loop over
+ * channels, to where there are no registers for them. */
+#if defined(__GNUC__) && defined(__x86_64__)
+#if defined(__AVX512F__)
+#define VEC_KEEP(v) __asm__("" : "+v"(v))
+#else
+#define VEC_KEEP(v) __asm__("" : "+x"(v))
+#endif
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define VEC_KEEP(v) __asm__("" : "+w"(v))
+#else
+#define VEC_KEEP(v) (void)0
+#endif
+#if defined(__GNUC__)
+#define VEC_HOLD(p) __asm__("" : "+r"(p))
+#else
+#define VEC_HOLD(p) (void)0
+#endif
+
+/* Asks for a line of memory, which need not exist, to be brought to L2. */
+#if defined(__GNUC__)
+#define VEC_PREFETCH(p) __builtin_prefetch(p, 0, 3)
+#else
+#define VEC_PREFETCH(p) (void)0
+#endif
+
 ZS_INLINE vec vec_load(const float *p)
 {
     vec v;

@@ -34,14 +34,27 @@ static patch patch_of(const zs_wino *g, const float *x, int64_t tile)
 /* Column j of the patch, transformed; `whole`: all of the patch is inside. */
 ZS_INLINE void column(vec *o, const patch *t, int64_t c, int j, int m, int lanes, bool whole)
 {
-    int64_t at = t->at + j * t->pixel + c;
+    const float *p = t->x + (t->at + j * t->pixel + c);
     vec d[8];
-    for (int i = 0; i < m + 2; i++)
-        if (whole || (i >= t->y0 && i < t->y1))
-            d[i] = vec_load_n(t->x + at + i * t->row, lanes);
-        else
+    for (int i = 0; i < m + 2; i++, p += t->row) {
+        VEC_HOLD(p);
+        if (whole || (i >= t->y0 && i < t->y1)) {
+            d[i] = vec_load_n(p, lanes);
+            VEC_KEEP(d[i]);
+        } else {
             d[i] = vec_zero();
+        }
+    }
     wino_in(o, d, m);
+}
+
+/* Asks for the part of the next patch to the right that this one does not share. */
+ZS_INLINE void ahead(const patch *t, int64_t c, int m)
+{
+    const float *p = t->x + (t->at + (m + 2) * t->pixel + c);
+    for (int i = 0; i < m + 2; i++, p += t->row)
+        for (int j = 0; j < m; j++)
+            VEC_PREFETCH(p + j * t->pixel);
 }
 
 ZS_INLINE void transform(float *v, int64_t ks, const patch *t, int64_t c, int m, int lanes,
@@ -49,6 +62,7 @@ ZS_INLINE void transform(float *v, int64_t ks, const patch *t, int64_t c, int m,
 {
     vec e[8][8], o[8];
     const int p = m + 2;
+    ahead(t, c, m);
     for (int j = 0; j < p; j++) {
         if (whole || (j >= t->x0 && j < t->x1))
             column(o, t, c, j, m, lanes, whole);
@@ -58,10 +72,13 @@ ZS_INLINE void transform(float *v, int64_t ks, const patch *t, int64_t c, int m,
         for (int i = 0; i < p; i++)
             e[i][j] = o[i];
     }
+    v += c;
     for (int i = 0; i < p; i++) {
         wino_in(o, e[i], m);
-        for (int j = 0; j < p; j++)
-            vec_save(v + (i * p + j) * ks + c, o[j]);
+        for (int j = 0; j < p; j++, v += ks) {
+            VEC_HOLD(v);
+            vec_save(v, o[j]);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 #ifndef ZS_BACKEND_CPU_WINO_MATH_H
 #define ZS_BACKEND_CPU_WINO_MATH_H
 
-#include "backend/cpu/wino_vec.h"
+#include "backend/cpu/vec.h"
 
 /* o[6] = B' d, points 0, 1, -1, 2, -2, infinity. */
 ZS_INLINE void wino_in4(vec o[6], const vec d[6])

@@ -28,8 +28,12 @@ ZS_INLINE void transform(const zs_wino_out *out, const float *mm, int64_t ks, co
     vec e[6][8], v[8], q[6];
     const int p = m + 2;
     for (int j = 0; j < p; j++) {
-        for (int i = 0; i < p; i++)
-            v[i] = vec_load(mm + (i * p + j) * ks);
+        const float *from = mm + j * ks;
+        for (int i = 0; i < p; i++, from += p * ks) {
+            VEC_HOLD(from);
+            v[i] = vec_load(from);
+            VEC_KEEP(v[i]);
+        }
         wino_out(q, v, m);
         for (int i = 0; i < m; i++)
             e[i][j] = q[i];

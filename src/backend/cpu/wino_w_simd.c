@@ -3,7 +3,7 @@
 #include "backend/cpu/wino.h"
 #include "backend/cpu/wino_math.h"
 
-enum { NR = 2 * VL, BLOCK = 16 };
+enum { NR = 2 * VL, BLOCK = 16, AHEAD = 8 };
 
 /* u[k*ks] = the transform of taps w[t*tap], `lanes` outputs. */
 ZS_INLINE void transform(float *u, int64_t ks, const float *w, int64_t tap, int m, int lanes)
@@ -19,8 +19,10 @@ ZS_INLINE void transform(float *u, int64_t ks, const float *w, int64_t tap, int 
     }
     for (int i = 0; i < p; i++) {
         wino_weights(o, e[i], m);
-        for (int j = 0; j < p; j++)
-            vec_save(u + (i * p + j) * ks, o[j]);
+        for (int j = 0; j < p; j++, u += ks) {
+            VEC_HOLD(u);
+            vec_save(u, o[j]);
+        }
     }
 }
 
@@ -33,6 +35,15 @@ ZS_INLINE void row(float *u, int64_t ks, const float *w, int64_t tap, int m, int
         else
             transform(u + j, ks, cols > j ? w + j : w, tap, m, cols > j ? (int)(cols - j) : 0);
     }
+}
+
+/* Asks for the taps of a channel that comes later: their lines lie too far apart to be foreseen by
+ * the processor. */
+ZS_INLINE void ahead(const float *w, int64_t tap)
+{
+    for (int t = 0; t < 9; t++)
+        for (int j = 0; j < NR; j += 16)
+            VEC_PREFETCH(w + t * tap + j);
 }
 
 /* t[8 - tap][c][j] = w[tap][o+j][c] for `count` channels from c on: the reversed, transposed taps
@@ -54,8 +65,11 @@ ZS_INLINE void panel(float *u, int64_t ks, const zs_wino_w *w, int64_t o, int64_
     float t[9][BLOCK][NR];
     int64_t cols = w->o - o < NR ? w->o - o : NR;
     if (!w->transposed) {
-        for (int64_t c = c0; c < c1; c++)
+        for (int64_t c = c0; c < c1; c++) {
+            if (c + AHEAD < c1)
+                ahead(w->w + (c + AHEAD) * w->o + o, w->c * w->o);
             row(u + (c - c0) * NR, ks, w->w + c * w->o + o, w->c * w->o, m, cols);
+        }
         return;
     }
     for (int64_t c = c0; c < c1; c += BLOCK) {

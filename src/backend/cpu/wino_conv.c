@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/cpu/wino_conv.h"
+#include "backend/cpu/conv_direct.h"
+#include "backend/cpu/tile.h"
+
+enum {
+    BLOCK_BYTES = 600 << 10, /* of V, when each thread has its own: with a panel of U, of L2 */
+    SHARED_TILES = 256,      /* as many tiles as a shared block has, and up to which it is shared */
+    SHARED_WEIGHTS = 1 << 18, /* C*O from which U would be too large to keep */
+    SHARED_DEPTH = 64         /* channels of a panel of U, in L2 */
+};
+
+/* Everything here follows from the shapes, the instruction set and the number of threads that the
+ * workspace is for. */
+typedef struct plan {
+    const zs_call *c;
+    const zs_tile_fns *tile;
+    zs_wino g;
+    zs_wino_w w;
+    zs_wino_out out; /* of output 0 */
+    int64_t panels;  /* of nr outputs */
+    int64_t block;   /* tiles that are handled together */
+    bool shared;     /* the threads share a block and deal out its panels; else a block each */
+    int64_t depth;   /* channels of U that are there at once; not shared: all */
+    int64_t u_ks, v_ks, m_ks; /* floats from a point to the next */
+} plan;
+
+/* How the work is cut, which is no part of the result: tiles are handled in any blocks to the same
+ * bits. */
+static void plan_cut(plan *p)
+{
+    const zs_wino *g = &p->g;
+    int64_t tile_bytes = g->points * g->ld * 4;
+    p->tile = zs_tile_get();
+    p->panels = zs_div_up(p->w.o, p->tile->nr);
+    p->shared = p->panels >= p->c->threads &&
+                (g->tiles <= SHARED_TILES || p->w.c * p->w.o > SHARED_WEIGHTS);
+    if (p->shared)
+        p->block = SHARED_TILES;
+    else
+        p->block = zs_max64(zs_min64(BLOCK_BYTES / tile_bytes / 8, 3), 1) * 8;
+    p->depth = p->shared ? SHARED_DEPTH : p->w.c;
+    p->block = zs_min64(p->block, g->tiles);
+    p->depth = zs_min64(p->depth, p->w.c);
+    p->u_ks = p->depth * p->tile->nr + 16;
+    p->v_ks = zs_wino_ks(g, p->block);
+    p->m_ks = p->block * p->tile->nr + 16;
+}
+
+static plan plan_fwd(const zs_call *c)
+{
+    zs_conv s = zs_conv_fwd(c);
+    plan p = {.c = c,
+              .g = zs_wino_of(ZS_WINO_F4, &c->in[0], s.yh, s.yw, s.pad),
+              .w = {c->in[1].p, s.c, s.o, false},
+              .out = {c->out[0].p, c->in[2].p, c->in[3].p, s.o, 0, 0}};
+    plan_cut(&p);
+    return p;
+}
+
+static plan plan_dx(const zs_call *c)
+{
+    zs_conv s = zs_conv_dx(c);
+    plan p = {.c = c,
+              .g = zs_wino_of(ZS_WINO_F4, &c->in[0], s.h, s.w, 2 - s.pad),
+              .w = {c->in[1].p, s.o, s.c, true},
+              .out = {c->out[0].p, NULL, NULL, s.c, 0, 0}};
+    plan_cut(&p);
+    return p;
+}
+
+static int64_t u_floats(const plan *p)
+{
+    return p->g.points * p->u_ks;
+}
+
+static int64_t v_floats(const plan *p)
+{
+    return p->g.points * p->v_ks;
+}
+
+static int64_t m_floats(const plan *p)
+{
+    return p->g.points * p->m_ks;
+}
+
+/* Workspace: V (one for all threads when shared), M of each thread, and U: all panels, or when
+ * shared a scratch for each thread, which transforms the weights as it comes to them. */
+static int64_t u_count(const plan *p)
+{
+    return p->shared ? p->c->threads : p->panels;
+}
+
+static size_t plan_ws(const plan *p)
+{
+    int64_t floats = u_count(p) * u_floats(p) + (p->shared ? 1 : p->c->threads) * v_floats(p) +
+                     p->c->threads * m_floats(p);
+    return (size_t)floats * sizeof(float);
+}
+
+static float *u_of(const plan *p, int64_t i)
+{
+    return (float *)p->c->ws + i * u_floats(p);
+}
+
+static float *v_of(const plan *p, int thread)
+{
+    return u_of(p, u_count(p)) + (p->shared ? 0 : thread) * v_floats(p);
+}
+
+static float *m_of(const plan *p, int thread)
+{
+    return v_of(p, p->c->threads) + (p->shared ? v_floats(p) : 0) + thread * m_floats(p);
+}
+
+/* mm[k][tile][nr] = V[k] U[k] over channels [c, c+depth) of V, for `count` tiles; c > 0: +=. */
+static void products(const plan *p, float *mm, const float *v, const float *u, int64_t count,
+                     int64_t c, int cols)
+{
+    int64_t steps = zs_div_up(count, p->tile->mr);
+    zs_tile_in in = {.a_row = p->g.ld,
+                     .a_k = 1,
+                     .len = zs_min64(p->depth, p->w.c - c),
+                     .runs = 1,
+                     .groups = 1,
+                     .more = c > 0};
+    for (int64_t k = 0; k < p->g.points; k++) {
+        in.b = u + k * p->u_ks;
+        for (int64_t s = 0; s < steps; s++) {
+            int64_t i0 = s * count / steps, i1 = (s + 1) * count / steps;
+            in.a = v + k * p->v_ks + i0 * p->g.ld + c;
+            p->tile->product(mm + k * p->m_ks + i0 * p->tile->nr, &in, (int)(i1 - i0), cols);
+        }
+    }
+}
+
+/* Channels [c, c+depth) of a panel of U. */
+static void weights(const plan *p, float *u, int64_t panel, int64_t c)
+{
+    zs_wino_w_get()->panel[p->g.kind](u, p->u_ks, &p->w, panel * p->tile->nr, c,
+                                      zs_min64(p->w.c, c + p->depth));
+}
+
+/* One panel of outputs of tiles [first, first+count); u is written when shared. */
+static void panel_tiles(const plan *p, int64_t panel, const float *v, float *u, float *mm,
+                        int64_t first, int64_t count)
+{
+    zs_wino_out out = p->out;
+    out.o = panel * p->tile->nr;
+    out.cols = (int)zs_min64(p->tile->nr, p->w.o - out.o);
+    for (int64_t c = 0; c < p->w.c; c += p->depth) {
+        if (p->shared)
+            weights(p, u, panel, c);
+        products(p, mm, v, u, count, c, out.cols);
+    }
+    zs_wino_out_get()->tiles[p->g.kind](&out, mm, p->m_ks, &p->g, first, count);
+}
+
+static void run_weights(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        weights(ctx, u_of(ctx, i), i, 0);
+}
+
+/* Blocks [begin, end), each handled by one thread from input to output. */
+static void run_blocks(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const plan *p = ctx;
+    float *v = v_of(p, thread), *mm = m_of(p, thread);
+    for (int64_t b = begin; b < end; b++) {
+        int64_t first = b * p->block, count = zs_min64(p->block, p->g.tiles - first);
+        zs_wino_in_get()->tiles[p->g.kind](v, p->v_ks, &p->g, p->c->in[0].p, first, count);
+        for (int64_t i = 0; i < p->panels; i++)
+            panel_tiles(p, i, v, u_of(p, i), mm, first, count);
+    }
+}
+
+/* A block that the threads share. */
+typedef struct share {
+    const plan *p;
+    int64_t first, count;
+} share;
+
+static void share_input(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const share *s = ctx;
+    const plan *p = s->p;
+    zs_wino_in_get()->tiles[p->g.kind](v_of(p, 0) + begin * p->g.ld, p->v_ks, &p->g, p->c->in[0].p,
+                                       s->first + begin, end - begin);
+    (void)thread;
+}
+
+static void share_panels(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const share *s = ctx;
+    const plan *p = s->p;
+    for (int64_t i = begin; i < end; i++)
+        panel_tiles(p, i, v_of(p, 0), u_of(p, p->shared ? thread : i), m_of(p, thread), s->first,
+                    s->count);
+}
+
+static void run(plan *p)
+{
+    if (!p->shared)
+        zs_parallel_for(p->panels, 1, run_weights, p);
+    if (!p->shared) {
+        zs_parallel_for(zs_div_up(p->g.tiles, p->block), 1, run_blocks, p);
+        return;
+    }
+    for (int64_t first = 0; first < p->g.tiles; first += p->block) {
+        share s = {p, first, zs_min64(p->block, p->g.tiles - first)};
+        zs_parallel_for(s.count, 4, share_input, &s);
+        zs_parallel_for(p->panels, 1, share_panels, &s);
+    }
+}
+
+static bool can(const zs_conv *s)
+{
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->c >= 8 && s->o >= 8;
+}
+
+bool zs_conv_wino_can(const zs_call *c)
+{
+    zs_conv s = zs_conv_fwd(c);
+    return can(&s);
+}
+
+size_t zs_conv_wino_ws(const zs_call *c)
+{
+    plan p = plan_fwd(c);
+    return plan_ws(&p);
+}
+
+void zs_conv_wino(const zs_call *c)
+{
+    plan p = plan_fwd(c);
+    run(&p);
+}
+
+bool zs_conv_wino_dx_can(const zs_call *c)
+{
+    zs_conv s = zs_conv_dx(c);
+    return can(&s);
+}
+
+size_t zs_conv_wino_dx_ws(const zs_call *c)
+{
+    plan p = plan_dx(c);
+    return plan_ws(&p);
+}
+
+void zs_conv_wino_dx(const zs_call *c)
+{
+    plan p = plan_dx(c);
+    run(&p);
+}

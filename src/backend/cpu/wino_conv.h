@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Winograd forward convolution and gradient of its input, which is the same thing with flipped,
+ * transposed weights. */
+#ifndef ZS_BACKEND_CPU_WINO_CONV_H
+#define ZS_BACKEND_CPU_WINO_CONV_H
+
+#include "backend/cpu/wino.h"
+
+bool zs_conv_wino_can(const zs_call *c); /* 3x3, stride 1, pad <= 2 */
+void zs_conv_wino(const zs_call *c);
+size_t zs_conv_wino_ws(const zs_call *c);
+
+bool zs_conv_wino_dx_can(const zs_call *c);
+void zs_conv_wino_dx(const zs_call *c);
+size_t zs_conv_wino_dx_ws(const zs_call *c);
+
+#endif
