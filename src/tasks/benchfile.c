@@ -108,3 +108,14 @@ int zs_bench_write(zs_bench_file *f, const char *dir, const char *name, zs_error
     *f = (zs_bench_file){0};
     return status;
 }
+
+int zs_bench_write_model(const char *dir, const char *preset, const zs_model_config *c,
+                         const zs_params *ps, const float *weights, zs_error *err)
+{
+    const zs_bundle b = {.config = c, .params = ps, .weights = weights};
+    char *path = zs_str_format("%s/%s.model.safetensors", dir, preset);
+    int status =
+        path ? zs_bundle_write(path, &b, ZS_F32, err) : zs_fail_nomem(err, 256, "a file name");
+    zs_free(path);
+    return status;
+}

@@ -107,16 +107,6 @@ static double net_flops(const void *state)
     return ((const net *)state)->flops;
 }
 
-static int write_bundle(const net *k, const char *dir, zs_error *err)
-{
-    const zs_bundle b = {.config = &k->c, .params = k->ps, .weights = k->weights};
-    char *path = zs_str_format("%s/%s.model.safetensors", dir, k->row->preset);
-    int status =
-        path ? zs_bundle_write(path, &b, ZS_F32, err) : zs_fail_nomem(err, 256, "a file name");
-    zs_free(path);
-    return status;
-}
-
 static int net_save(void *state, const char *dir, zs_error *err)
 {
     net *k = state;
@@ -134,7 +124,8 @@ static int net_save(void *state, const char *dir, zs_error *err)
     int written = zs_bench_write(&f, dir, name, err);
     if (status == ZS_OK)
         status = written;
-    return status < 0 ? status : write_bundle(k, dir, err);
+    return status < 0 ? status
+                      : zs_bench_write_model(dir, k->row->preset, &k->c, k->ps, k->weights, err);
 }
 
 const zs_bench_kind zs_bench_eps = {open_eps, net_run, net_flops, net_save, net_close};

@@ -70,6 +70,10 @@ void zs_bench_put_params(zs_bench_file *f, const char *prefix, const zs_params *
 /* Writes dir/name and releases everything. */
 int zs_bench_write(zs_bench_file *f, const char *dir, const char *name, zs_error *err);
 
+/* The bundle dir/<preset>.model.safetensors. */
+int zs_bench_write_model(const char *dir, const char *preset, const zs_model_config *c,
+                         const zs_params *ps, const float *weights, zs_error *err);
+
 /* Where the time of a run goes, node by node. */
 typedef struct zs_bench_profile zs_bench_profile;
 int zs_bench_profile_new(zs_bench_profile **p, zs_error *err);

@@ -140,11 +140,14 @@ static int save_steps(step *k, gradient_fn gradient, zs_shape xs, const char *di
     int status = start ? ZS_OK : zs_fail_nomem(err, bytes, "a copy of the weights");
     if (status == ZS_OK)
         memcpy(start, k->s.b.param, bytes);
-    zs_bench_put_params(&f, "param.", k->ps, k->s.b.param);
-    if (xs.nd == 4)
+    if (xs.nd == 4) {
         zs_bench_put_images(&f, "x0", k->x0, xs);
-    else
+        if (status == ZS_OK)
+            status = zs_bench_write_model(dir, k->row->preset, &k->c, k->ps, start, err);
+    } else {
         zs_bench_put(&f, "", "x0", 2, xs.d, k->x0);
+        zs_bench_put_params(&f, "param.", k->ps, k->s.b.param);
+    }
     for (int i = 0; status == ZS_OK && i < SAVED_STEPS; i++) {
         status = gradient(k, err);
         put_batch(&f, k, i, &xs);

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""The networks of a diffusion autoencoder in PyTorch, as one would write them there.
+
+Parameter names are those of the files, so that load_state_dict takes what zsem writes. Sources:
+Preechakul et al., Diffusion Autoencoders, 2022 (section 3 and appendix A); Dhariwal and Nichol,
+Diffusion Models Beat GANs, 2021, for the blocks; docs/design.md.
+"""
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def groupnorm(channels):
+    return nn.GroupNorm(min(32, channels), channels)
+
+
+def timestep_features(t, dim):
+    half = dim // 2
+    f = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000.0) / half))
+    a = t.float()[:, None] * f[None]
+    return torch.cat([a.cos(), a.sin()], dim=1)
+
+
+class TimeEmbed(nn.Sequential):
+    """t [N] -> [N, out]"""
+
+    def __init__(self, dim, out):
+        super().__init__(nn.Linear(dim, out), nn.SiLU(), nn.Linear(out, out))
+        self.dim = dim
+
+    def forward(self, t):
+        return super().forward(timestep_features(t, self.dim))
+
+
+class ResBlock(nn.Module):
+    """Unconditional with embed None: then there is one convolution alone."""
+
+    def __init__(self, channels, out, embed=None, z_dim=None, dropout=0.0, resample=None):
+        super().__init__()
+        self.resample = resample
+        self.in_layers = nn.Sequential(groupnorm(channels), nn.SiLU(),
+                                       nn.Conv2d(channels, out, 3, padding=1))
+        self.conditional = embed is not None
+        if self.conditional:
+            self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, 2 * out))
+            if z_dim:
+                self.cond_emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(z_dim, out))
+            self.out_layers = nn.Sequential(groupnorm(out), nn.SiLU(), nn.Dropout(dropout),
+                                            nn.Conv2d(out, out, 3, padding=1))
+        self.z_dim = z_dim
+        self.skip_connection = (nn.Identity() if channels == out
+                                else nn.Conv2d(channels, out, 1))
+
+    def _resample(self, x):
+        if self.resample == "up":
+            return F.interpolate(x, scale_factor=2, mode="nearest")
+        if self.resample == "down":
+            return F.avg_pool2d(x, 2)
+        return x
+
+    def forward(self, x, emb=None, z=None):
+        norm, act, conv = self.in_layers
+        h = conv(self._resample(act(norm(x))))
+        x = self._resample(x)
+        if self.conditional:
+            scale, shift = self.emb_layers(emb)[:, :, None, None].chunk(2, dim=1)
+            h = self.out_layers[0](h) * (1 + scale) + shift
+            if self.z_dim:
+                h = h * (1 + self.cond_emb_layers(z)[:, :, None, None])
+            h = self.out_layers[1:](h)
+        return self.skip_connection(x) + h
+
+
+class Attention(nn.Module):
+    """Over all positions; channels ordered [head][q|k|v][dim]."""
+
+    def __init__(self, channels, heads=1):
+        super().__init__()
+        self.heads = heads
+        self.norm = groupnorm(channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, x):
+        n, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x).reshape(n, c, h * w))
+        qkv = qkv.reshape(n, self.heads, 3, c // self.heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(dim=2)
+        y = F.scaled_dot_product_attention(q, k, v)
+        y = y.transpose(-1, -2).reshape(n, c, h * w)
+        return x + self.proj_out(y).reshape(n, c, h, w)
+
+
+class Block(nn.Sequential):
+    """Layers of which the residual blocks take the conditions."""
+
+    def forward(self, x, emb=None, z=None):
+        for layer in self:
+            x = layer(x, emb, z) if isinstance(layer, ResBlock) else layer(x)
+        return x
+
+
+def has_attention(c, level):
+    return level in c["attention_levels"]
+
+
+def way_down(c, make):
+    """Blocks of the way down, and the channels each leaves."""
+    ch = c["channels"]
+    blocks = [Block(nn.Conv2d(c["in_channels"], ch[0], 3, padding=1))]
+    left = [ch[0]]
+    for level, out in enumerate(ch):
+        for _ in range(c["num_res_blocks"]):
+            layers = [make(left[-1], out)]
+            if has_attention(c, level):
+                layers.append(Attention(out, c["heads"]))
+            blocks.append(Block(*layers))
+            left.append(out)
+        if level + 1 < len(ch):
+            blocks.append(Block(make(out, out, resample="down")))
+            left.append(out)
+    return blocks, left
+
+
+class UNet(nn.Module):
+    """eps(x_t, t, z_sem): every residual block is conditioned on t and on z_sem."""
+
+    def __init__(self, c):
+        super().__init__()
+        ch, embed, z_dim = c["channels"], c["embed_channels"], c["z_dim"]
+
+        def make(a, b, resample=None):
+            return ResBlock(a, b, embed, z_dim, c["dropout"], resample)
+
+        time_embed = TimeEmbed(c["model_channels"], embed)
+        self.time_embed = nn.ModuleDict({"time_embed": time_embed}) if z_dim else time_embed
+        blocks, skips = way_down(c, make)
+        self.input_blocks = nn.ModuleList(blocks)
+        self.middle_block = Block(make(ch[-1], ch[-1]), Attention(ch[-1], c["heads"]),
+                                  make(ch[-1], ch[-1]))
+        up, now = [], ch[-1]
+        for level in reversed(range(len(ch))):
+            for i in range(c["num_res_blocks"] + 1):
+                layers = [make(now + skips.pop(), ch[level])]
+                now = ch[level]
+                if has_attention(c, level):
+                    layers.append(Attention(now, c["heads"]))
+                if level > 0 and i == c["num_res_blocks"]:
+                    layers.append(make(now, now, resample="up"))
+                up.append(Block(*layers))
+        self.output_blocks = nn.ModuleList(up)
+        self.out = nn.Sequential(groupnorm(now), nn.SiLU(),
+                                 nn.Conv2d(now, c["out_channels"], 3, padding=1))
+        self.z_dim = z_dim
+
+    def forward(self, x, t, z=None):
+        emb = (self.time_embed["time_embed"] if self.z_dim else self.time_embed)(t)
+        kept = []
+        for block in self.input_blocks:
+            x = block(x, emb, z)
+            kept.append(x)
+        x = self.middle_block(x, emb, z)
+        for block in self.output_blocks:
+            x = block(torch.cat([x, kept.pop()], dim=1), emb, z)
+        return self.out(x)
+
+
+class SemanticEncoder(nn.Module):
+    """x0 -> z_sem [N, z_dim]"""
+
+    def __init__(self, c):
+        super().__init__()
+        ch = c["channels"]
+        blocks, _ = way_down(c, ResBlock)
+        self.input_blocks = nn.ModuleList(blocks)
+        self.middle_block = Block(ResBlock(ch[-1], ch[-1]), Attention(ch[-1], c["heads"]),
+                                  ResBlock(ch[-1], ch[-1]))
+        self.out = nn.Sequential(groupnorm(ch[-1]), nn.SiLU(), nn.AdaptiveAvgPool2d(1),
+                                 nn.Conv2d(ch[-1], c["z_dim"], 1), nn.Flatten())
+
+    def forward(self, x):
+        for block in self.input_blocks:
+            x = block(x)
+        return self.out(self.middle_block(x))
+
+
+class Autoencoder(nn.Module):
+    """Generator and encoder under the names of the official state_dict."""
+
+    def __init__(self, unet, encoder):
+        super().__init__()
+        self.unet = UNet(unet)
+        self.encoder = SemanticEncoder(encoder)
+
+    def load(self, tensors):
+        """From a bundle: generator.*, encoder.*; or from official names."""
+        generator, encoder = {}, {}
+        for name, value in tensors.items():
+            if name.startswith("encoder."):
+                encoder[name[len("encoder."):]] = value
+            elif not name.startswith(("prior.", "stats.", "latent_net.")):
+                generator[name.removeprefix("generator.")] = value
+        self.unet.load_state_dict(generator, assign=True)
+        self.encoder.load_state_dict(encoder, assign=True)
+        return self
+
+    def forward(self, x0, x_t, t):
+        return self.unet(x_t, t, self.encoder(x0))
+
+
+class LatentLayer(nn.Module):
+    def __init__(self, width, out, emb):
+        super().__init__()
+        self.linear = nn.Linear(width, out)
+        self.linear_emb = nn.Linear(emb, out)
+        self.norm = nn.LayerNorm(out)
+
+    def forward(self, h, emb):
+        return F.silu(self.norm(self.linear(h) * (1 + self.linear_emb(emb))))
+
+
+class LastLayer(nn.Module):
+    def __init__(self, width, out):
+        super().__init__()
+        self.linear = nn.Linear(width, out)
+
+    def forward(self, h, emb):
+        return self.linear(h)
+
+
+class LatentMLP(nn.Module):
+    """eps(z_t, t): an MLP whose layers after the first see the input again."""
+
+    def __init__(self, z_dim, hidden, layers, time_channels):
+        super().__init__()
+        self.time_embed = TimeEmbed(time_channels, z_dim)
+        body = [LatentLayer(z_dim, hidden, z_dim)]
+        body += [LatentLayer(hidden + z_dim, hidden, z_dim) for _ in range(layers - 2)]
+        body.append(LastLayer(hidden + z_dim, z_dim))
+        self.layers = nn.ModuleList(body)
+
+    def load(self, tensors):
+        own = {k.removeprefix("latent_net."): v for k, v in tensors.items()}
+        self.load_state_dict(own, assign=True)
+        return self
+
+    def forward(self, z_t, t):
+        emb = F.silu(self.time_embed(t))
+        h = self.layers[0](z_t, emb)
+        for layer in self.layers[1:]:
+            h = layer(torch.cat([h, z_t], dim=1), emb)
+        return h
+
+
+def alphas_cumprod(betas):
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+def linear_betas(T=1000):
+    return torch.linspace(1e-4 * 1000 / T, 0.02 * 1000 / T, T, dtype=torch.float64)
+
+
+def constant_betas(beta, T=1000):
+    return torch.full((T,), beta * 1000 / T, dtype=torch.float64)
+
+
+class Ddim:
+    """Deterministic DDIM over `steps` of T timesteps, and its inversion (section 3.2, eq. 8)."""
+
+    def __init__(self, steps, T=1000):
+        stride = next(s for s in range(1, T + 1) if len(range(0, T, s)) == steps)
+        self.t = list(range(0, T, stride))
+        self.abar = alphas_cumprod(linear_betas(T))[self.t].tolist()
+
+    def _parts(self, eps_fn, x, i):
+        a = self.abar[i]
+        eps = eps_fn(x, torch.full((x.shape[0],), self.t[i]))
+        x0 = (x / math.sqrt(a) - math.sqrt(1 / a - 1) * eps).clamp(-1, 1)
+        return x0, (x / math.sqrt(a) - x0) / math.sqrt(1 / a - 1)
+
+    def _move(self, eps_fn, x, i, to):
+        x0, eps = self._parts(eps_fn, x, i)
+        return math.sqrt(to) * x0 + math.sqrt(1 - to) * eps
+
+    def decode(self, eps_fn, x):
+        for i in reversed(range(len(self.t))):
+            x = self._move(eps_fn, x, i, self.abar[i - 1] if i else 1.0)
+        return x
+
+    def invert(self, eps_fn, x):
+        for i in range(len(self.t)):
+            x = self._move(eps_fn, x, i, self.abar[i + 1] if i + 1 < len(self.t) else 0.0)
+        return x
