@@ -7,6 +7,7 @@
 #include "metrics/image_distance.h"  /* zs_metric_mse, zs_metric_psnr, zs_metric_ssim */
 #include "metrics/inception_score.h" /* zs_inception_score */
 #include "metrics/kernel_distance.h" /* zs_kernel_distance: KID */
+#include "metrics/lpips.h"           /* zs_lpips_distance */
 #include "metrics/neighbours.h"      /* zs_neighbour_radii: precision and recall */
 #include "metrics/numpy_random.h"    /* zs_numpy_permutation */
 #include "metrics/perceptual.h"      /* zs_lpips_layer */

@@ -3,7 +3,9 @@
 #ifndef ZS_MODELS_MODELS_H
 #define ZS_MODELS_MODELS_H
 
+#include "models/alexnet.h"     /* zs_alexnet_open: LPIPS */
 #include "models/config.h"      /* zs_model_config */
+#include "models/inception.h"   /* zs_inception_open: FID */
 #include "models/latent_mlp.h"  /* zs_latent_mlp_build */
 #include "models/model.h"       /* zs_model_open, zs_model_encode, zs_model_eps, zs_bundle_write */
 #include "models/presets.h"     /* zs_preset_find */

@@ -39,8 +39,8 @@ static zs_shape engine_shape(const zs_param *p)
 {
     int64_t rows = p->shape[0];
     if (p->layout == ZS_LAYOUT_CONV) {
-        int64_t k = p->nd == 4 ? p->shape[2] : 1;
-        return zs_shape4(k, k, p->shape[1], rows);
+        bool plane = p->nd == 4;
+        return zs_shape4(plane ? p->shape[2] : 1, plane ? p->shape[3] : 1, p->shape[1], rows);
     }
     return p->nd == 1 ? zs_shape1(rows) : zs_shape2(rows, p->numel / rows);
 }
