@@ -17,7 +17,10 @@ typedef enum zs_purpose {
     ZS_RNG_DROPOUT,  /* dropout masks; index = stream id of the node */
     ZS_RNG_XT,       /* sampling x_T; index = image */
     ZS_RNG_STEP,     /* noise inside stochastic samplers; index = image, step = timestep */
-    ZS_RNG_TEST      /* tests and benchmarks */
+    ZS_RNG_TEST,     /* tests and benchmarks */
+    ZS_RNG_CODE,     /* what a prior starts from; index = code */
+    ZS_RNG_ACCEPT,   /* rejection sampling of codes; index = code */
+    ZS_RNG_PICK      /* which examples a probe is given; index = attribute */
 } zs_purpose;
 
 typedef struct zs_rng {

@@ -76,6 +76,8 @@ static int run(const zs_sampler *k, const zs_sampling *s, zs_sample_work *w, zs_
     for (int64_t j = 0; j < steps && status >= 0; j++) {
         int64_t i = k->upward ? j : steps - 1 - j;
         status = zs_sample_predict(s, i, w->x, w->x0, w->eps, err);
+        if (status == ZS_OK && s->watch)
+            s->watch(s->watch_ctx, j, s->schedule->t[i], w->x0);
         if (status == ZS_OK)
             status = k->step(s, i, w, err);
         if (status == ZS_OK)

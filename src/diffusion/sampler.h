@@ -18,6 +18,10 @@
  * shape. Conditioning is the business of ctx. A negative status stops the sampler. */
 typedef int (*zs_eps_fn)(void *ctx, const float *x, int64_t t, float *out, zs_error *err);
 
+/* Shown what the network predicts at the beginning of each step: x0 [n, numel] at timestep t,
+ * `step` counted from 0 in the order of the steps. */
+typedef void (*zs_watch_fn)(void *ctx, int64_t step, int64_t t, const float *x0);
+
 /* Where a stochastic sampler's noise comes from. */
 typedef struct zs_noise {
     const float *recorded; /* [steps, n, numel] in the order of use, first step first; or NULL: */
@@ -36,6 +40,8 @@ typedef struct zs_sampling {
     zs_noise noise;
     const zs_ui *ui;   /* or NULL; progress counts steps, and may cancel */
     const char *stage; /* name for progress; NULL: the sampler's */
+    zs_watch_fn watch; /* or NULL */
+    void *watch_ctx;
 } zs_sampling;
 
 enum { ZS_SAMPLER_EXTRA = 3 };

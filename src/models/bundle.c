@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { PROBE_TENSORS = 4 };
+
 static const char Z_MEAN[] = "stats.z_mean", Z_STD[] = "stats.z_std";
 
 /* Official names of a box start with its module's, which the box's name replaces. */
@@ -82,7 +84,10 @@ static size_t data_bytes(const zs_bundle *b, zs_dtype dtype)
         if (zs_params_at(b->params, i)->alias < 0)
             n += (size_t)zs_params_at(b->params, i)->numel;
     n *= zs_dtype_size(dtype);
-    return n + (b->z_mean ? 2 * (size_t)b->config->unet.z_dim * sizeof(float) : 0) + 1;
+    size_t dim = (size_t)b->config->unet.z_dim;
+    if (b->probe)
+        n += 2 * (size_t)b->probe->attrs * (dim + 1) * sizeof(float);
+    return n + (b->z_mean ? 2 * dim * sizeof(float) : 0) + 1;
 }
 
 static int check_finite(const writer *w, const char *name, const float *v, size_t n, zs_dtype dtype,
@@ -148,6 +153,17 @@ static int put_stats(writer *w, zs_error *err)
     return status;
 }
 
+static int put_probe(writer *w, zs_error *err)
+{
+    int status = ZS_OK;
+    for (int i = 0; w->b->probe && i < PROBE_TENSORS && status == ZS_OK; i++) {
+        zs_probe_tensor t = zs_probe_tensor_at(w->b->probe, i);
+        size_t n = (size_t)t.shape[0] * (size_t)(t.nd == 2 ? t.shape[1] : 1);
+        status = put(w, t.name, t.nd, t.shape, t.data, n, ZS_F32, err);
+    }
+    return status;
+}
+
 /* {"zsem": "<configuration as JSON>"}: safetensors metadata maps strings to strings. */
 static json_t *metadata(const zs_bundle *b)
 {
@@ -155,6 +171,8 @@ static json_t *metadata(const zs_bundle *b)
     bool ok = c != NULL;
     if (ok && b->extra)
         ok = json_object_set_new(c, "training", json_deep_copy(b->extra)) == 0;
+    if (ok && b->probe)
+        ok = json_object_set_new(c, "probe", zs_probe_to_json(b->probe)) == 0;
     char *text = ok ? json_dumps(c, JSON_COMPACT) : NULL;
     if (text)
         meta = json_pack("{s:s,s:s}", "format", "pt", "zsem", text);
@@ -165,7 +183,7 @@ static json_t *metadata(const zs_bundle *b)
 
 int zs_bundle_write(const char *path, const zs_bundle *b, zs_dtype dtype, zs_error *err)
 {
-    size_t count = zs_params_count(b->params) + 2;
+    size_t count = zs_params_count(b->params) + 2 + PROBE_TENSORS;
     writer w = {.path = path, .b = b, .dtype = dtype};
     json_t *meta = NULL;
     int status = zs_model_config_validate(b->config, err);
@@ -184,6 +202,8 @@ int zs_bundle_write(const char *path, const zs_bundle *b, zs_dtype dtype, zs_err
         status = put_params(&w, err);
     if (status == ZS_OK)
         status = put_stats(&w, err);
+    if (status == ZS_OK)
+        status = put_probe(&w, err);
     if (status == ZS_OK)
         status = zs_safetensors_write(path, w.t, w.n, meta, err);
     json_decref(meta);

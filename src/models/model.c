@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-static const char *const box_names[ZS_BOX_COUNT] = {"generator", "encoder", "prior"};
+static const char *const box_names[ZS_BOX_COUNT] = {"generator", "encoder", "prior", "probe"};
 
 const char *zs_box_name(zs_box b)
 {
@@ -113,6 +113,7 @@ void zs_model_close(zs_model **mp)
     zs_params_free(&m->params);
     zs_free(m->z_mean);
     zs_free(m->z_std);
+    zs_probe_free(&m->probe);
     zs_free(m->facts.f);
     zs_free(m->label);
     json_decref(m->extra);
@@ -153,6 +154,8 @@ bool zs_model_has(const zs_model *m, zs_box b)
 {
     if (b == ZS_BOX_ENCODER)
         return m->config.encoder.levels > 0;
+    if (b == ZS_BOX_PROBE)
+        return m->probe != NULL;
     return b == ZS_BOX_PRIOR ? m->config.prior.layers > 0 : b == ZS_BOX_GENERATOR;
 }
 
@@ -164,6 +167,11 @@ const float *zs_model_z_mean(const zs_model *m)
 const float *zs_model_z_std(const zs_model *m)
 {
     return m->z_std;
+}
+
+const zs_probe *zs_model_probe(const zs_model *m)
+{
+    return m->probe;
 }
 
 const zs_fact *zs_model_facts(const zs_model *m, size_t *n)
@@ -184,6 +192,7 @@ int zs_model_save(const zs_model *m, const char *path, zs_dtype dtype, zs_error 
                    .weights = m->weights,
                    .z_mean = m->z_mean,
                    .z_std = m->z_std,
+                   .probe = m->probe,
                    .extra = m->extra};
     return zs_bundle_write(path, &b, dtype, err);
 }

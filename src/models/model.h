@@ -16,12 +16,19 @@
 #define ZS_MODELS_MODEL_H
 
 #include "models/config.h"
+#include "models/probe.h"
 
 typedef struct zs_model zs_model;
 
 /* The boxes of a bundle; a tensor of a bundle is named "<box>.<official name within the box>". */
-typedef enum zs_box { ZS_BOX_GENERATOR, ZS_BOX_ENCODER, ZS_BOX_PRIOR, ZS_BOX_COUNT } zs_box;
-const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior" */
+typedef enum zs_box {
+    ZS_BOX_GENERATOR,
+    ZS_BOX_ENCODER,
+    ZS_BOX_PRIOR,
+    ZS_BOX_PROBE, /* not among the parameters of a layout: zs_model_probe */
+    ZS_BOX_COUNT
+} zs_box;
+const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior", "probe" */
 
 /* Packed weights make each run of a network faster, at this much memory. */
 #define ZS_MODEL_PACKED 0.5
@@ -64,6 +71,9 @@ zs_box zs_param_box(const char *official_name);
 /* Statistics of z_sem [z_dim], or NULL. Codes are normalised as (z-mean)/std. */
 const float *zs_model_z_mean(const zs_model *m);
 const float *zs_model_z_std(const zs_model *m);
+
+/* The probe of its codes, or NULL. Borrowed. */
+const zs_probe *zs_model_probe(const zs_model *m);
 
 /* What is known about the model and where from, for people: {"image size", "32", "hyper_parameters
  * .img_size of last.ckpt"}. Borrowed; *n entries. */
@@ -108,6 +118,7 @@ typedef struct zs_bundle {
     const zs_params *params;
     const float *weights;        /* flat */
     const float *z_mean, *z_std; /* [z_dim] or NULL */
+    const zs_probe *probe;       /* or NULL */
     const json_t *extra;         /* object kept under "training" in the metadata, or NULL */
 } zs_bundle;
 

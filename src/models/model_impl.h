@@ -48,6 +48,7 @@ struct zs_model {
     uint64_t version; /* zs_step.weights of our own; 0: a trainer's, which may change */
     zs_packs *packs;  /* of the weights; NULL before the first run */
     float *z_mean, *z_std;
+    zs_probe *probe; /* or NULL */
     json_t *extra;
     zs_facts facts;
     char *label; /* for messages: the spec it was opened from */

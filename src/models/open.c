@@ -38,6 +38,14 @@ static void add_bundle_facts(zs_model *m, const char *path, bool raw)
                  raw ? "raw ones were asked for; the bundle has no others: %s" : "%s", path);
 }
 
+static void add_probe_fact(zs_model *m, const char *path)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%d attribute%s", m->probe->attrs,
+                   m->probe->attrs == 1 ? "" : "s");
+    zs_facts_add(&m->facts, "probe", text, "%s", path);
+}
+
 static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const zs_model_options *o,
                        zs_error *err)
 {
@@ -48,7 +56,13 @@ static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const 
     add_bundle_facts(m, path, o && o->raw);
     m->extra = json_incref(json_object_get(meta, "training"));
     status = finish_config(m, o, path, err);
-    return status == ZS_OK ? zs_bundle_read(m, f, err) : status;
+    if (status == ZS_OK)
+        status = zs_bundle_read(m, f, err);
+    if (status == ZS_OK)
+        status = zs_probe_read_bundle(&m->probe, f, meta, m->config.unet.z_dim, err);
+    if (status == ZS_OK)
+        add_probe_fact(m, path);
+    return status < 0 ? status : ZS_OK;
 }
 
 /* The one override that inference itself needs. */
@@ -135,6 +149,21 @@ static int take_stats(zs_model *m, zs_tensorfile *f, zs_error *err)
     return 1;
 }
 
+/* The authors' classifier of codes; 1 when f holds none. */
+static int take_probe(zs_model *m, zs_tensorfile *f, zs_error *err)
+{
+    zs_probe *p = NULL;
+    if (!m->params) /* take_stats has said so, or there is nothing of a model in f */
+        return 1;
+    int status = zs_probe_read_official(&p, f, m->config.unet.z_dim, err);
+    if (status != ZS_OK)
+        return status;
+    zs_probe_free(&m->probe);
+    m->probe = p;
+    add_probe_fact(m, zs_tensorfile_path(f));
+    return ZS_OK;
+}
+
 static int take_file(zs_model *m, const char *path, const zs_model_options *o, zs_error *err)
 {
     zs_tensorfile *f = NULL;
@@ -143,12 +172,13 @@ static int take_file(zs_model *m, const char *path, const zs_model_options *o, z
         return status;
     status = take_networks(m, f, o, err);
     int stats = status < 0 ? 1 : take_stats(m, f, err);
-    if (status == 1 && stats == 1)
+    int probe = status < 0 || stats < 0 ? 1 : take_probe(m, f, err);
+    if (status == 1 && stats == 1 && probe == 1)
         status = zs_fail(err, ZS_E_INVALID,
                          "%s (%s) holds neither the networks of a model nor statistics of codes",
                          path, zs_tensorfile_format(f));
     else if (status >= 0)
-        status = stats < 0 ? stats : ZS_OK;
+        status = stats < 0 ? stats : probe < 0 ? probe : ZS_OK;
     zs_tensorfile_close(&f);
     return status;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem apply: one function of a model on named tensors, in PyTorch's layout, with no image codec
  * between. Scripts and outside checks compare tensors through it, so names are fixed. */
+#include "tasks/attributes.h"
 #include "tasks/pipeline.h"
 
 #include <math.h>
@@ -251,6 +252,88 @@ static int apply_prior_eps(apply *a)
     return status;
 }
 
+/* Codes [n,dim] of the tensor `name`. */
+static int read_codes(const apply *a, tensor *z, const char *name)
+{
+    int64_t dim = zs_model_configuration(a->m)->unet.z_dim;
+    int status = read_floats(a, z, name, 2);
+    if (status == ZS_OK && z->s.d[1] != dim)
+        status = zs_fail(a->env->err, ZS_E_INVALID,
+                         "%s: '%s' has %lld columns and the model's codes have %lld", input_path(a),
+                         name, (long long)z->s.d[1], (long long)dim);
+    return status;
+}
+
+/* Adds a copy of codes, so that what follows may change them. */
+static int put_codes(apply *a, const char *name, const tensor *z)
+{
+    size_t n = (size_t)zs_shape_numel(&z->s);
+    float *p = zs_alloc(n, sizeof *p);
+    if (!p)
+        return zs_fail_nomem(a->env->err, n * sizeof *p, name);
+    memcpy(p, z->p, n * sizeof *p);
+    return put(a, name, 2, z->s.d, p);
+}
+
+static int apply_prior_sample(apply *a)
+{
+    tensor z = {0};
+    zs_generation g = {.model = a->m,
+                       .sampler = &zs_sampler_ddim,
+                       .steps = zs_opt_int(a->env, "steps"),
+                       .ui = a->env->ui,
+                       .stage = "prior-sample"};
+    int status = read_codes(a, &z, "z_T");
+    if (status == ZS_OK)
+        status = zs_generate_codes(&g, z.p, z.s.d[0], a->env->err);
+    if (status == ZS_OK)
+        status = put_codes(a, "z", &z);
+    if (status == ZS_OK && zs_model_z_mean(a->m)) {
+        status = zs_denormalise_codes(a->m, z.p, z.s.d[0], a->env->err);
+        if (status == ZS_OK)
+            status = put_codes(a, "z_sem", &z);
+    }
+    zs_free(z.p);
+    return status;
+}
+
+static int apply_probe(apply *a)
+{
+    const zs_probe *p = zs_model_probe(a->m);
+    tensor z = {0};
+    int status = read_codes(a, &z, "z_sem");
+    float *logits =
+        status < 0 ? NULL : zs_alloc((size_t)z.s.d[0], (size_t)p->attrs * sizeof *logits);
+    if (status == ZS_OK && !logits)
+        status = zs_fail_nomem(a->env->err, (unsigned long long)z.s.d[0] * 4, "logits");
+    if (status == ZS_OK)
+        status = zs_codes_to_normal(a->m, z.p, z.s.d[0], a->env->err);
+    for (int64_t i = 0; status == ZS_OK && i < z.s.d[0]; i++)
+        zs_probe_logits(p, logits + i * p->attrs, z.p + i * p->dim);
+    if (status == ZS_OK) {
+        status = put(a, "logits", 2, (int64_t[]){z.s.d[0], p->attrs}, logits);
+        logits = NULL;
+    }
+    zs_free(logits);
+    zs_free(z.p);
+    return status;
+}
+
+static int apply_edit(apply *a)
+{
+    tensor z = {0};
+    zs_attr_list attrs;
+    int status = zs_attributes(&attrs, a->env, a->m, 1.0);
+    if (status == ZS_OK)
+        status = read_codes(a, &z, "z_sem");
+    if (status == ZS_OK)
+        status = zs_attributes_move(&attrs, a->m, z.p, z.s.d[0], 1.0, a->env->err);
+    if (status == ZS_OK)
+        status = put_codes(a, "z_sem", &z);
+    zs_free(z.p);
+    return status;
+}
+
 /* Every trained parameter's gradient, under its official name, in the file's order. */
 static int put_gradients(apply *a, const float *grads)
 {
@@ -340,6 +423,9 @@ static const struct function {
                  {"decode", ZS_BOX_GENERATOR, false, apply_decode},
                  {"invert", ZS_BOX_GENERATOR, false, apply_invert},
                  {"prior-eps", ZS_BOX_PRIOR, false, apply_prior_eps},
+                 {"prior-sample", ZS_BOX_PRIOR, false, apply_prior_sample},
+                 {"probe", ZS_BOX_PROBE, false, apply_probe},
+                 {"edit", ZS_BOX_PROBE, false, apply_edit},
                  {"grad", ZS_BOX_GENERATOR, true, apply_grad},
                  {NULL, ZS_BOX_COUNT, false, NULL}};
 
@@ -350,7 +436,7 @@ static const struct function *find_function(zs_task_env *env)
             return f;
     zs_fail(env->err, ZS_E_INVALID,
             "apply: there is no function '%s'; the functions are encode eps decode invert "
-            "prior-eps grad",
+            "prior-eps prior-sample probe edit grad",
             zs_arg(env, 0));
     return NULL;
 }
@@ -405,7 +491,8 @@ static const zs_option options[] = {
     {"model", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0, "bundle or official file(s)"},
     {"in", ZS_OPTION_TEXT, "FILE", NULL, 0, 0, "input tensors (safetensors, npz, PyTorch)"},
     {"out", ZS_OPTION_TEXT, "FILE", NULL, 0, 0, "output tensors (safetensors)"},
-    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of decode and invert"},
+    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of decode, invert and prior-sample"},
+    {"attr", ZS_OPTION_LIST, "NAME=AMOUNT", NULL, 0, 0, "edit: attribute, and how far to move"},
     ZS_MODEL_OPTIONS,
     ZS_OPTIONS_END};
 
@@ -415,12 +502,14 @@ static const char *const examples[] = {
     "zsem apply grad --model last.ckpt --in batch.safetensors --out grads.safetensors", NULL};
 
 const zs_task zs_task_apply = {
-    {"apply", "encode|eps|decode|invert|prior-eps|grad --model M --in IN --out OUT [options]",
+    {"apply", "FUNCTION --model M --in IN --out OUT [options]",
      "run one function of a model on named tensors",
      "Tensors are float32 in PyTorch layout, images [N,C,H,W] in [-1,1]:\n"
      "  encode     x0 -> z_sem               eps        x_t, t, z_sem -> eps\n"
      "  decode     x_T, z_sem -> x0          invert     x0, z_sem -> x_T\n"
      "  prior-eps  z_t, t -> out             grad       x0, t, noise -> loss, grad.<name>\n"
+     "  prior-sample  z_T -> z, z_sem        probe      z_sem -> logits\n"
+     "  edit       z_sem -> z_sem, moved by --attr\n"
      "z_sem is left out for a DDPM. grad uses the trained weights where the file has them (a "
      "bundle\n"
      "holds their average alone), the other functions the average.",

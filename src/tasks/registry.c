@@ -12,6 +12,8 @@ static const zs_task *const tasks[] = {&zs_task_demo,
                                        &zs_task_reconstruct,
                                        &zs_task_vary,
                                        &zs_task_interpolate,
+                                       &zs_task_sample,
+                                       &zs_task_edit,
                                        &zs_task_apply,
                                        &zs_task_bench,
                                        NULL};

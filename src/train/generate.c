@@ -44,6 +44,8 @@ static int run(const zs_generation *g, zs_box box, zs_sampling *s, const char *b
     s->noise = g->noise;
     s->ui = g->ui;
     s->stage = g->stage;
+    s->watch = g->watch;
+    s->watch_ctx = g->watch_ctx;
     if (status == ZS_OK)
         status = zs_sample(g->sampler, s, x, err);
     zs_session_free(&session);
@@ -101,4 +103,12 @@ void zs_draw_xt(float *x, zs_shape xs, uint64_t seed, uint64_t first)
                            .numel = zs_shape_numel(&xs) / xs.d[0],
                            .noise = {.seed = seed, .first = first}};
     zs_noise_xt(x, &s);
+}
+
+void zs_draw_code(float *z, int64_t n, int64_t dim, uint64_t seed, uint64_t first)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const zs_rng r = {seed, ZS_RNG_CODE, first + (uint64_t)i, 0};
+        zs_rng_normal(z + i * dim, (size_t)dim, &r, 0);
+    }
 }

@@ -8,13 +8,16 @@
 
 typedef struct zs_generation {
     zs_model *model;
-    const zs_sampler *sampler; /* zs_sampler_ddim, zs_sampler_ddim_invert, zs_sampler_ddpm */
-    int64_t steps;             /* out of the model's T: whole stride for ddim, even for ddpm */
-    double eta;                /* ddim only */
-    const float *z;            /* [n, z_dim], or NULL for a model without z_sem */
-    zs_noise noise;            /* of stochastic samplers; recorded noise is NHWC as well */
-    const zs_ui *ui;           /* or NULL; progress counts steps */
-    const char *stage;         /* name for progress; NULL: the sampler's */
+    const zs_sampler
+        *sampler;    /* zs_sampler_find: zs_sampler_ddim, zs_sampler_ddim_invert, zs_sampler_ddpm */
+    int64_t steps;   /* out of the model's T: whole stride for ddim, even for ddpm */
+    double eta;      /* ddim only */
+    const float *z;  /* [n, z_dim], or NULL for a model without z_sem */
+    zs_noise noise;  /* of stochastic samplers; recorded noise is NHWC as well */
+    const zs_ui *ui; /* or NULL; progress counts steps */
+    const char *stage; /* name for progress; NULL: the sampler's */
+    zs_watch_fn watch; /* sees x0 as predicted at each step; or NULL */
+    void *watch_ctx;
 } zs_generation;
 
 /* Runs the generator in place on x, shape xs = [n,h,w,c] NHWC: x_T -> x0 in [-1,1], or, with
@@ -37,5 +40,9 @@ int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 /* Starting noise x_T, shape xs = [n,...], of images first .. first+n-1 of a run: stream ZS_RNG_XT
  * of the seed, in NHWC order. */
 void zs_draw_xt(float *x, zs_shape xs, uint64_t seed, uint64_t first);
+
+/* Starting noise z [n,dim] of codes first .. first+n-1: stream ZS_RNG_CODE, so that a code and the
+ * x_T of the same number have nothing in common. */
+void zs_draw_code(float *z, int64_t n, int64_t dim, uint64_t seed, uint64_t first);
 
 #endif

@@ -157,7 +157,7 @@ static int generate(float *z, int64_t n, codes *k, const zs_train_config *c, zs_
     if (T % FD_STEPS)
         g.steps = T;
     int status = zs_model_wrap(&g.model, &c->model, k->weights, &o, err);
-    zs_draw_xt(z, zs_shape2(n, k->codes.dim), FD_SEED, 0);
+    zs_draw_code(z, n, k->codes.dim, FD_SEED, 0);
     if (status == ZS_OK)
         status = zs_generate_codes(&g, z, n, err);
     zs_model_close(&g.model);

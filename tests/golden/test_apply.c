@@ -46,19 +46,25 @@ static void make_input(const char *set, const renamed *r, size_t n)
         zs_free((void *)(uintptr_t)t[i].data);
 }
 
-static void apply(const char *function, const char *set, const char *steps)
+static void apply_to(const char *function, const char *model, const char *steps, const char *attr)
 {
     zs_error err = {0};
     zs_task_call *c = NULL;
     zs_task_result r = {0};
     if (zs_task_call_new(&c, "apply", &err) < 0 || zs_task_call_add(c, function, &err) < 0 ||
-        zs_task_call_set(c, "model", golden_checkpoint(set), &err) < 0 ||
+        zs_task_call_set(c, "model", model, &err) < 0 ||
+        (attr && zs_task_call_set(c, "attr", attr, &err) < 0) ||
         zs_task_call_set(c, "in", in_path, &err) < 0 ||
         zs_task_call_set(c, "out", out_path, &err) < 0 ||
         zs_task_call_set(c, "steps", steps, &err) < 0 || zs_task_run(c, NULL, &r, &err) < 0)
         fail_msg("apply %s: %s", function, err.message);
     zs_task_result_clear(&r);
     zs_task_call_free(&c);
+}
+
+static void apply(const char *function, const char *set, const char *steps)
+{
+    apply_to(function, golden_checkpoint(set), steps, NULL);
 }
 
 /* Output `name` against tensor `want` of a golden file; shapes must agree too. */
@@ -111,6 +117,76 @@ static void samplers(void **state)
     make_input(SET, (renamed[]){{"x0", "x0"}, {"z_sem", "z_sem"}}, 2);
     apply("invert", SET, "10");
     compare("x_T", SET, "golden.safetensors", "ddim10.x_T", 1e-3);
+}
+
+/* noise -> prior -> code -> image, each step through files. */
+static void draws_images(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    make_input(SET, (renamed[]){{"latent_noise", "z_T"}}, 1);
+    apply("prior-sample", SET, "10");
+    compare("z", SET, "golden.safetensors", "latent_ddim10", 1e-3);
+    compare("z_sem", SET, "golden.safetensors", "latent_denorm", 1e-3);
+    make_input(SET, (renamed[]){{"noise", "x_T"}, {"latent_denorm", "z_sem"}}, 2);
+    apply("decode", SET, "10");
+    compare("x0", SET, "golden.safetensors", "uncond_sample", 1e-3);
+}
+
+/* in_path: x_T of the golden file, and the code that is now in out_path. */
+static void make_moved_input(void)
+{
+    zs_error err = {0};
+    zs_tensorfile *g = golden_open(SET, "golden.safetensors"), *out = NULL;
+    size_t n;
+    if (zs_tensorfile_open(&out, out_path, &err) < 0)
+        fail_msg("%s", err.message);
+    float *x = golden_f32(g, "ddim10.x_T", &n), *z = golden_f32(out, "z_sem", &n);
+    const zs_tensorout t[] = {
+        {.name = "x_T", .dtype = ZS_F32, .nd = 4, .shape = {2, 3, 32, 32}, .data = x},
+        {.name = "z_sem", .dtype = ZS_F32, .nd = 2, .shape = {2, 64}, .data = z}};
+    if (zs_safetensors_write(in_path, t, 2, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+    zs_free(x);
+    zs_free(z);
+    zs_tensorfile_close(&out);
+    zs_tensorfile_close(&g);
+}
+
+/* The authors' classifier beside their checkpoint: probabilities by its average, edits along its
+ * trained rows. */
+static void edits(void **state)
+{
+    static const char MOVED[] = "manipulate.safetensors";
+    size_t n;
+    (void)state;
+    golden_need(SET);
+    if (!golden_has_file(SET, "cls.ckpt") || !golden_has_file(SET, MOVED)) {
+        print_message("SKIPPED: %s/cls.ckpt is not there\n", SET);
+        skip();
+    }
+    zs_tensorfile *f = golden_open(SET, MOVED);
+    zs_tensorfile *cls = golden_open(SET, "cls.ckpt");
+    char *model = zs_str_format("%s,%s", golden_checkpoint(SET), zs_tensorfile_path(cls));
+    float *amount = golden_f32(f, "amount", &n);
+    int64_t *id = golden_i64(f, "cls_id", &n);
+    static const char *const names[] = {"Male", "Smiling"};
+    char attr[64];
+    assert_true(*id == 20 || *id == 31); /* rows of the CelebA header */
+    snprintf(attr, sizeof attr, "%s=%.9g", names[*id == 31], (double)*amount);
+    make_input(SET, (renamed[]){{"z_sem", "z_sem"}}, 1);
+    apply_to("probe", model, "1", NULL);
+    compare("logits", SET, MOVED, "logits", 1e-4);
+    apply_to("edit", model, "1", attr);
+    compare("z_sem", SET, MOVED, "z_manipulated", 1e-4);
+    make_moved_input();
+    apply("decode", SET, "10");
+    compare("x0", SET, MOVED, "image", 1e-3);
+    zs_free(amount);
+    zs_free(id);
+    zs_free(model);
+    zs_tensorfile_close(&cls);
+    zs_tensorfile_close(&f);
 }
 
 static void gradients(void **state)
@@ -172,10 +248,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_network_call),
-        cmocka_unit_test(samplers),
-        cmocka_unit_test(gradients),
-        cmocka_unit_test(without_codes),
+        cmocka_unit_test(one_network_call), cmocka_unit_test(samplers),
+        cmocka_unit_test(draws_images),     cmocka_unit_test(edits),
+        cmocka_unit_test(gradients),        cmocka_unit_test(without_codes),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

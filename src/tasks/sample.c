@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* zsem sample: new images. noise -> prior -> z_sem; noise = x_T; (z_sem, x_T) -> image. */
+#include "tasks/drawcodes.h"
+#include "tasks/output.h"
+#include "tasks/pipeline.h"
+#include "tasks/span.h"
+#include "tasks/strip.h"
+
+#include <string.h>
+
+enum { GRID_MAX = 256, PRIOR_BATCH = 250 };
+
+typedef struct sample {
+    zs_task_env *env;
+    zs_model *m;
+    const char *dir;
+    int64_t n, e, dim; /* images, floats of one, numbers of a code */
+    zs_shape xs;       /* of one batch */
+    uint64_t seed;
+    float *z;    /* [n,dim]; NULL for a model without codes */
+    float *x;    /* one batch */
+    float *grid; /* the first GRID_MAX images */
+    int64_t tried;
+    zs_strip strip; /* of the first batch */
+    zs_span_progress span;
+    zs_generation g;
+} sample;
+
+/* ---- set up ---- */
+
+static int find_sampler(sample *s)
+{
+    const char *name = zs_opt_text(s->env, "sampler");
+    s->g.sampler = zs_sampler_find(name);
+    if (!s->g.sampler || s->g.sampler->upward)
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "--sampler %s: the samplers are ddim, ddpm, dpm++2m and heun", name);
+    s->g.model = s->m;
+    s->g.steps = zs_opt_int(s->env, "steps");
+    s->g.eta = zs_opt_real(s->env, "eta");
+    s->g.ui = &s->span.ui;
+    s->g.stage = "decode";
+    if (s->g.eta > 0.0 && s->g.sampler != &zs_sampler_ddim)
+        return zs_fail(s->env->err, ZS_E_INVALID, "--eta is of the ddim sampler, not of %s", name);
+    return zs_generation_check(&s->g, s->env->err);
+}
+
+static int check_codes(const sample *s)
+{
+    const char *spec = zs_arg(s->env, 0);
+    if (s->dim > 0 && !zs_model_has(s->m, ZS_BOX_PRIOR))
+        return zs_fail(
+            s->env->err, ZS_E_INVALID,
+            "%s: new images need a prior that draws codes, and this model has none; make "
+            "one with zsem train prior, or vary an image with zsem vary",
+            spec);
+    if (s->dim > 0 && !zs_model_z_mean(s->m))
+        return zs_fail(
+            s->env->err, ZS_E_INVALID,
+            "%s: the statistics of the codes are missing; join the file that holds them, "
+            "as in last.ckpt,latent.pkl",
+            spec);
+    if (s->dim == 0 && zs_opt_given(s->env, "attr"))
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "%s: --attr needs a model with codes, and this is a DDPM", spec);
+    return ZS_OK;
+}
+
+static int allocate(sample *s)
+{
+    int64_t batch = s->xs.d[0], shown = s->n < GRID_MAX ? s->n : GRID_MAX;
+    s->x = zs_alloc((size_t)batch, (size_t)s->e * sizeof *s->x);
+    s->grid = zs_alloc((size_t)shown, (size_t)s->e * sizeof *s->grid);
+    s->z = s->dim ? zs_alloc((size_t)s->n, (size_t)s->dim * sizeof *s->z) : NULL;
+    if (!s->x || !s->grid || (s->dim && !s->z))
+        return zs_fail_nomem(s->env->err, (unsigned long long)((batch + shown) * s->e) * 4,
+                             "images; lower --batch");
+    return ZS_OK;
+}
+
+static int open_sample(sample *s)
+{
+    zs_image_shape shape;
+    int status = zs_pipeline_open(&s->m, s->env, zs_arg(s->env, 0), ZS_BOX_GENERATOR, false);
+    if (status == ZS_OK)
+        status = zs_pipeline_image_shape(&shape, s->m, zs_arg(s->env, 0), s->env->err);
+    if (status < 0)
+        return status;
+    s->n = zs_opt_int(s->env, "n");
+    s->dim = zs_model_configuration(s->m)->unet.z_dim;
+    s->seed = (uint64_t)zs_opt_int(s->env, "seed");
+    int64_t batch = zs_opt_int(s->env, "batch");
+    s->xs = zs_shape4(batch < s->n ? batch : s->n, shape.size, shape.size, shape.channels);
+    s->e = (int64_t)shape.size * shape.size * shape.channels;
+    status = check_codes(s);
+    if (status == ZS_OK)
+        status = find_sampler(s);
+    if (status == ZS_OK)
+        status = zs_output_folder(s->dir, s->env->err);
+    return status == ZS_OK ? allocate(s) : status;
+}
+
+/* ---- work ---- */
+
+static int draw_codes(sample *s)
+{
+    zs_code_draw d = {.model = s->m,
+                      .steps = zs_opt_int(s->env, "prior-steps"),
+                      .seed = s->seed,
+                      .batch = PRIOR_BATCH,
+                      .ui = s->env->ui};
+    int status = zs_attributes(&d.wanted, s->env, s->m, 1.0);
+    return status < 0 ? status : zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
+}
+
+static int write_images(sample *s, int64_t first, int64_t n)
+{
+    char name[40];
+    int status = ZS_OK;
+    for (int64_t i = 0; status == ZS_OK && i < n; i++) {
+        (void)snprintf(name, sizeof name, "%06lld.png", (long long)(first + i));
+        status = zs_output_image(s->dir, name, s->x + i * s->e, s->xs, s->env->err);
+        if (first + i < GRID_MAX)
+            memcpy(s->grid + (first + i) * s->e, s->x + i * s->e, (size_t)s->e * sizeof *s->x);
+    }
+    return status;
+}
+
+static int run_batch(sample *s, int64_t first, int64_t n)
+{
+    zs_shape xs = s->xs;
+    zs_generation g = s->g;
+    bool strip = first == 0 && zs_opt_flag(s->env, "predict-x0");
+    xs.d[0] = n;
+    g.noise = (zs_noise){.seed = s->seed, .first = (uint64_t)first};
+    g.z = s->z ? s->z + first * s->dim : NULL;
+    zs_span_begin(&s->span, (double)first, (double)n);
+    zs_draw_xt(s->x, xs, s->seed, (uint64_t)first);
+    int status = strip ? zs_strip_begin(&s->strip, g.steps, s->e, n, s->env->err) : ZS_OK;
+    if (strip) {
+        g.watch = zs_strip_watch;
+        g.watch_ctx = &s->strip;
+    }
+    if (status == ZS_OK)
+        status = zs_generate(&g, s->x, xs, s->env->err);
+    if (status == ZS_OK && strip)
+        status = zs_strip_write(&s->strip, s->dir, xs, s->env->err);
+    return status < 0 ? status : write_images(s, first, n);
+}
+
+static int run_batches(sample *s)
+{
+    int status = ZS_OK;
+    s->span = (zs_span_progress){
+        .parent = s->env->ui, .stage = "sample", .unit = "images", .total = (double)s->n};
+    for (int64_t i = 0; status == ZS_OK && i < s->n; i += s->xs.d[0])
+        status = run_batch(s, i, s->n - i < s->xs.d[0] ? s->n - i : s->xs.d[0]);
+    return status;
+}
+
+static int write_grid(const sample *s)
+{
+    int64_t shown = s->n < GRID_MAX ? s->n : GRID_MAX, cols = 1;
+    zs_shape xs = s->xs;
+    xs.d[0] = shown;
+    while (cols * cols < shown)
+        cols++;
+    return zs_output_grid(s->dir, "grid.png", s->grid, xs, (int)cols, s->env->err);
+}
+
+static void report(sample *s)
+{
+    zs_result_set(s->env, "out", zs_json_text(s->dir));
+    zs_result_set(s->env, "images", json_integer(s->n));
+    zs_result_set(s->env, "sampler", json_string(s->g.sampler->name));
+    zs_result_set(s->env, "steps", json_integer(s->g.steps));
+    zs_strbuf_addf(s->env->text, "%s/grid.png: %lld images, %s with %lld steps\n", s->dir,
+                   (long long)s->n, s->g.sampler->name, (long long)s->g.steps);
+    if (zs_opt_given(s->env, "attr")) {
+        double rate = (double)s->n / (double)s->tried;
+        zs_result_set(s->env, "codes_drawn", json_integer(s->tried));
+        zs_result_set(s->env, "acceptance_rate", json_real(rate));
+        zs_strbuf_addf(s->env->text, "%lld of %lld codes were accepted (%.2f%%)\n", (long long)s->n,
+                       (long long)s->tried, 100.0 * rate);
+    }
+    if (zs_opt_flag(s->env, "predict-x0"))
+        zs_strbuf_addf(s->env->text, "%s/predict-x0.png: x0 as predicted from t=%lld to t=%lld\n",
+                       s->dir, (long long)s->strip.t[0], (long long)s->strip.t[s->strip.cols - 1]);
+}
+
+static int run(zs_task_env *env)
+{
+    sample s = {.env = env, .dir = zs_opt_text(env, "out")};
+    int status = open_sample(&s);
+    if (status == ZS_OK && s.z)
+        status = draw_codes(&s);
+    if (status == ZS_OK)
+        status = run_batches(&s);
+    if (status == ZS_OK)
+        status = write_grid(&s);
+    if (status == ZS_OK)
+        report(&s);
+    zs_strip_free(&s.strip);
+    zs_free(s.z);
+    zs_free(s.x);
+    zs_free(s.grid);
+    zs_model_close(&s.m);
+    return status;
+}
+
+static const zs_option options[] = {
+    {"n", ZS_OPTION_INT, "N", "64", 1, 1e9, "images"},
+    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of the generator"},
+    {"prior-steps", ZS_OPTION_INT, "S", "20", 1, 1000000, "steps of the prior"},
+    {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "ddim, ddpm, dpm++2m or heun"},
+    {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
+    {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0,
+     "only what the probe calls NAME, by rejection; NAME=0: only what it does not"},
+    {"predict-x0", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "also draw what the network took x0 for on the way"},
+    {"out", ZS_OPTION_TEXT, "DIR", "samples", 0, 0, "folder for the images and grid.png"},
+    ZS_MODEL_OPTIONS,
+    ZS_OPTIONS_END};
+
+static const char *const examples[] = {
+    "zsem sample last.ckpt,latent.pkl -n 64 --steps 100 --out new",
+    "zsem sample runs/probe -n 16 --attr Smiling --attr Eyeglasses=0 --seed 7",
+    "zsem sample ddpm.ckpt --sampler ddpm --steps 1000", NULL};
+
+const zs_task zs_task_sample = {
+    {"sample", "MODEL [-n N] [--steps T] [--attr NAME]... [--out DIR] [options]",
+     "draw new images: a code from the prior, x_T from noise",
+     "Image i of a seed is the same whatever -n and --batch are. A model without codes (a DDPM)\n"
+     "starts from x_T alone.",
+     1, 1, options, examples},
+    run};
