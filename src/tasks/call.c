@@ -2,6 +2,8 @@
 /* One call of a task: arguments collected and checked against the option tables, then run. */
 #include "tasks/call.h"
 
+#include "backend/cpu/conv.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +27,8 @@ const zs_option *zs_task_common_options(void)
         {"threads", ZS_OPTION_INT, "N", "0", 0, ZS_THREADS_MAX, "threads; 0 is one per core"},
         {"device", ZS_OPTION_TEXT, "NAME", "cpu", 0, 0,
          "cpu, or cpu-ref for the plain reference kernels"},
+        {"conv", ZS_OPTION_TEXT, "KIND", "winograd", 0, 0,
+         "fastest kind of convolution to use: winograd, direct or reference (double sums)"},
         {NULL, ZS_OPTION_FLAG, NULL, NULL, 0, 0, NULL}};
     return common;
 }
@@ -212,10 +216,30 @@ void zs_result_set(zs_task_env *env, const char *key, json_t *v)
         env->text->failed = true; /* the one sticky failure that run() checks */
 }
 
+static int set_conv(const zs_task_env *env)
+{
+    static const struct {
+        const char *name;
+        zs_conv_path path;
+    } kinds[] = {{"winograd", ZS_CONV_WINOGRAD},
+                 {"direct", ZS_CONV_DIRECT},
+                 {"reference", ZS_CONV_REFERENCE}};
+    const char *kind = zs_opt_text(env, "conv");
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (strcmp(kind, kinds[i].name) == 0) {
+            zs_conv_path_set(kinds[i].path);
+            return ZS_OK;
+        }
+    }
+    return zs_fail(env->err, ZS_E_INVALID,
+                   "%s: --conv '%s' is not one of winograd, direct, reference",
+                   env->call->task->info.name, kind);
+}
+
 static int set_environment(const zs_task_env *env)
 {
     zs_threads_set((int)zs_opt_int(env, "threads"));
-    return ZS_OK;
+    return set_conv(env);
 }
 
 static int hand_over(zs_task_env *env, zs_task_result *out)

@@ -186,6 +186,49 @@ static void conv_samples_are_alone(void **state)
     op_data_free(&all);
 }
 
+/* True if the case has packed weights on this path; the result must not depend on them. */
+static bool packed_is_the_same(const op_case *c, zs_conv_path path)
+{
+    op_data bare, kept;
+    zs_call call;
+    const zs_backend *b = zs_backend_find("cpu");
+    const zs_packer *packer = b->packer(c->op);
+    zs_conv_path_set(path);
+    assert_true(op_data_new(&bare, c) && op_data_new(&kept, c));
+    assert_true(op_run(&bare, b) && op_prepare(&kept, b, &call));
+    size_t bytes = packer->packing(&call).bytes;
+    void *packed = zs_alloc(bytes ? bytes : 64, 1);
+    assert_non_null(packed);
+    if (bytes) {
+        packer->pack(&call, packed);
+        call.packed = packed;
+        b->kernel(c->op)->run(&call);
+        assert_memory_equal(kept.out[0], bare.out[0],
+                            (size_t)zs_shape_numel(&c->out[0]) * sizeof(float));
+        assert_null(op_guard(&kept));
+    }
+    zs_free(packed);
+    op_data_free(&bare);
+    op_data_free(&kept);
+    zs_conv_path_set(ZS_CONV_WINOGRAD);
+    return bytes > 0;
+}
+
+static void packed_weights_change_nothing(void **state)
+{
+    (void)state;
+    size_t n;
+    int direct = 0, tiles = 0;
+    const op_case *cases = op_cases(&n);
+    for (size_t i = 0; i < n; i++) {
+        if (cases[i].op != ZS_OP_CONV2D || cases[i].bench)
+            continue;
+        direct += packed_is_the_same(&cases[i], ZS_CONV_DIRECT);
+        tiles += packed_is_the_same(&cases[i], ZS_CONV_WINOGRAD);
+    }
+    assert_true(direct > 0 && tiles > 0);
+}
+
 static void conv_reference_can_be_forced(void **state)
 {
     (void)state;
@@ -216,6 +259,7 @@ int main(void)
         cmocka_unit_test(dropout_rate),
         cmocka_unit_test(nan_stays_in_its_sample),
         cmocka_unit_test(conv_samples_are_alone),
+        cmocka_unit_test(packed_weights_change_nothing),
         cmocka_unit_test(conv_reference_can_be_forced),
     };
     return cmocka_run_group_tests_name("ops_exact", tests, NULL, NULL);

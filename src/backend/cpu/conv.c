@@ -17,8 +17,8 @@ typedef struct algorithm {
 } algorithm;
 
 static const algorithm forward[] = {
-    {ZS_CONV_WINOGRAD, zs_conv_wino_can, zs_conv_wino, zs_conv_wino_ws, NULL},
-    {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws, NULL},
+    {ZS_CONV_WINOGRAD, zs_conv_wino_can, zs_conv_wino, zs_conv_wino_ws, &zs_conv_wino_packer},
+    {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws, &zs_conv_direct_packer},
 };
 static const algorithm input_gradient[] = {
     {ZS_CONV_WINOGRAD, zs_conv_wino_dx_can, zs_conv_wino_dx, zs_conv_wino_dx_ws, NULL},

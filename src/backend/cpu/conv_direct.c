@@ -20,6 +20,7 @@ typedef struct plan {
     int64_t bands, groups; /* bands of an image; parts that the panels are dealt out in */
     int64_t width;         /* pixels of a padded input row */
     bool copy;             /* false: bands are read where they lie */
+    const float *packed;   /* the panels: in the workspace, or of an earlier call */
 } plan;
 
 static int64_t band_floats(const plan *p, int64_t rows)
@@ -36,6 +37,7 @@ static int64_t panel_floats(const plan *p)
 static void plan_cut(plan *p)
 {
     p->tile = zs_tile_get();
+    p->packed = p->c->packed ? p->c->packed : p->c->ws;
     p->depth = p->k * p->k * p->src.c;
     p->width = (p->ow - 1) * p->stride + p->k;
     p->panels = zs_div_up(p->oc, p->tile->nr);
@@ -114,12 +116,18 @@ static void pack_panel_flipped(float *panel, const plan *p, int64_t c)
     }
 }
 
+/* The panels of a plan, one after the other. */
+typedef struct packing_job {
+    const plan *p;
+    float *panels;
+} packing_job;
+
 static void pack_fwd(void *ctx, int64_t begin, int64_t end, int thread)
 {
-    const plan *p = ctx;
+    const packing_job *j = ctx;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        pack_panel((float *)p->c->ws + i * panel_floats(p), p, i * p->tile->nr);
+        pack_panel(j->panels + i * panel_floats(j->p), j->p, i * j->p->tile->nr);
 }
 
 static void pack_dx(void *ctx, int64_t begin, int64_t end, int thread)
@@ -136,7 +144,7 @@ static void row_panel(const plan *p, const float *band, int64_t n, int64_t y, in
     _Alignas(64) float tile[ZS_TILE_MR_MAX * ZS_TILE_NR_MAX];
     const zs_call *c = p->c;
     int64_t o = panel * p->tile->nr, tiles = zs_div_up(p->ow, p->tile->mr);
-    zs_tile_in in = {.b = (const float *)c->ws + panel * panel_floats(p),
+    zs_tile_in in = {.b = p->packed + panel * panel_floats(p),
                      .a_row = p->stride * p->src.c,
                      .a_k = 1,
                      .a_run = p->width * p->src.c,
@@ -193,9 +201,26 @@ size_t zs_conv_direct_ws(const zs_call *c)
 void zs_conv_direct(const zs_call *c)
 {
     plan p = plan_fwd(c);
-    zs_parallel_for(p.panels, 1, pack_fwd, &p);
+    packing_job j = {&p, c->ws};
+    if (!c->packed)
+        zs_parallel_for(p.panels, 1, pack_fwd, &j);
     zs_parallel_for(p.n * p.bands * p.groups, 1, run_units, &p);
 }
+
+static zs_packing packing(const zs_call *c)
+{
+    plan p = plan_fwd(c);
+    return (zs_packing){(size_t)(p.panels * panel_floats(&p)) * sizeof(float), ZS_CONV_DIRECT};
+}
+
+static void pack(const zs_call *c, void *dst)
+{
+    plan p = plan_fwd(c);
+    packing_job j = {&p, dst};
+    zs_parallel_for(p.panels, 1, pack_fwd, &j);
+}
+
+const zs_packer zs_conv_direct_packer = {packing, pack};
 
 bool zs_conv_direct_dx_can(const zs_call *c)
 {

@@ -25,6 +25,7 @@ void zs_band_fill(float *buf, const zs_band_src *s, int64_t n, int64_t first, in
 bool zs_conv_direct_can(const zs_call *c);
 void zs_conv_direct(const zs_call *c);
 size_t zs_conv_direct_ws(const zs_call *c);
+extern const zs_packer zs_conv_direct_packer;
 
 bool zs_conv_direct_dx_can(const zs_call *c); /* pad < k */
 void zs_conv_direct_dx(const zs_call *c);

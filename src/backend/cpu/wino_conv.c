@@ -103,6 +103,12 @@ static float *u_of(const plan *p, int64_t i)
     return (float *)p->c->ws + i * u_floats(p);
 }
 
+/* A panel of U for a thread that has a block to itself. */
+static const float *panel_of(const plan *p, int64_t i)
+{
+    return p->c->packed ? (const float *)p->c->packed + i * u_floats(p) : u_of(p, i);
+}
+
 static float *v_of(const plan *p, int thread)
 {
     return u_of(p, u_count(p)) + (p->shared ? 0 : thread) * v_floats(p);
@@ -141,26 +147,38 @@ static void weights(const plan *p, float *u, int64_t panel, int64_t c)
                                       zs_min64(p->w.c, c + p->depth));
 }
 
-/* One panel of outputs of tiles [first, first+count); u is written when shared. */
-static void panel_tiles(const plan *p, int64_t panel, const float *v, float *u, float *mm,
-                        int64_t first, int64_t count)
+static int panel_cols(const plan *p, int64_t panel)
+{
+    return (int)zs_min64(p->tile->nr, p->w.o - panel * p->tile->nr);
+}
+
+/* A panel of outputs of tiles [first, first+count) from M. */
+static void finish(const plan *p, int64_t panel, const float *mm, int64_t first, int64_t count)
 {
     zs_wino_out out = p->out;
     out.o = panel * p->tile->nr;
-    out.cols = (int)zs_min64(p->tile->nr, p->w.o - out.o);
-    for (int64_t c = 0; c < p->w.c; c += p->depth) {
-        if (p->shared)
-            weights(p, u, panel, c);
-        products(p, mm, v, u, count, c, out.cols);
-    }
+    out.cols = panel_cols(p, panel);
     zs_wino_out_get()->tiles[p->g.kind](&out, mm, p->m_ks, &p->g, first, count);
 }
 
+/* All panels of U, one after the other. */
+typedef struct all_weights {
+    const plan *p;
+    float *u;
+} all_weights;
+
 static void run_weights(void *ctx, int64_t begin, int64_t end, int thread)
 {
+    const all_weights *a = ctx;
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        weights(ctx, u_of(ctx, i), i, 0);
+        weights(a->p, a->u + i * u_floats(a->p), i, 0);
+}
+
+static void make_weights(const plan *p, float *u)
+{
+    all_weights a = {p, u};
+    zs_parallel_for(p->panels, 1, run_weights, &a);
 }
 
 /* Blocks [begin, end), each handled by one thread from input to output. */
@@ -171,8 +189,10 @@ static void run_blocks(void *ctx, int64_t begin, int64_t end, int thread)
     for (int64_t b = begin; b < end; b++) {
         int64_t first = b * p->block, count = zs_min64(p->block, p->g.tiles - first);
         zs_wino_in_get()->tiles[p->g.kind](v, p->v_ks, &p->g, p->c->in[0].p, first, count);
-        for (int64_t i = 0; i < p->panels; i++)
-            panel_tiles(p, i, v, u_of(p, i), mm, first, count);
+        for (int64_t i = 0; i < p->panels; i++) {
+            products(p, mm, v, panel_of(p, i), count, 0, panel_cols(p, i));
+            finish(p, i, mm, first, count);
+        }
     }
 }
 
@@ -195,24 +215,34 @@ static void share_panels(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const share *s = ctx;
     const plan *p = s->p;
-    for (int64_t i = begin; i < end; i++)
-        panel_tiles(p, i, v_of(p, 0), u_of(p, p->shared ? thread : i), m_of(p, thread), s->first,
-                    s->count);
+    float *u = u_of(p, thread), *mm = m_of(p, thread);
+    for (int64_t i = begin; i < end; i++) {
+        for (int64_t c = 0; c < p->w.c; c += p->depth) {
+            weights(p, u, i, c);
+            products(p, mm, v_of(p, 0), u, s->count, c, panel_cols(p, i));
+        }
+        finish(p, i, mm, s->first, s->count);
+    }
 }
 
-static void run(plan *p)
+static void run_shared(const plan *p)
 {
-    if (!p->shared)
-        zs_parallel_for(p->panels, 1, run_weights, p);
-    if (!p->shared) {
-        zs_parallel_for(zs_div_up(p->g.tiles, p->block), 1, run_blocks, p);
-        return;
-    }
     for (int64_t first = 0; first < p->g.tiles; first += p->block) {
         share s = {p, first, zs_min64(p->block, p->g.tiles - first)};
         zs_parallel_for(s.count, 4, share_input, &s);
         zs_parallel_for(p->panels, 1, share_panels, &s);
     }
+}
+
+static void run(plan *p)
+{
+    if (p->shared) {
+        run_shared(p);
+        return;
+    }
+    if (!p->c->packed)
+        make_weights(p, u_of(p, 0));
+    zs_parallel_for(zs_div_up(p->g.tiles, p->block), 1, run_blocks, p);
 }
 
 static bool can(const zs_conv *s)
@@ -237,6 +267,25 @@ void zs_conv_wino(const zs_call *c)
     plan p = plan_fwd(c);
     run(&p);
 }
+
+/* Where the threads share a block, making U anew takes less time than reading it from memory: it
+ * is four times as large as the weights, or more. */
+static zs_packing packing(const zs_call *c)
+{
+    plan p = plan_fwd(c);
+    if (p.shared)
+        return (zs_packing){0};
+    size_t bytes = (size_t)(p.panels * u_floats(&p)) * sizeof(float);
+    return (zs_packing){bytes, (uint64_t)(ZS_CONV_WINOGRAD * 1000 + p.g.points)};
+}
+
+static void pack(const zs_call *c, void *dst)
+{
+    plan p = plan_fwd(c);
+    make_weights(&p, dst);
+}
+
+const zs_packer zs_conv_wino_packer = {packing, pack};
 
 bool zs_conv_wino_dx_can(const zs_call *c)
 {

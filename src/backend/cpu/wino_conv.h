@@ -9,6 +9,7 @@
 bool zs_conv_wino_can(const zs_call *c); /* 3x3, stride 1, pad <= 2 */
 void zs_conv_wino(const zs_call *c);
 size_t zs_conv_wino_ws(const zs_call *c);
+extern const zs_packer zs_conv_wino_packer;
 
 bool zs_conv_wino_dx_can(const zs_call *c);
 void zs_conv_wino_dx(const zs_call *c);
