@@ -3,8 +3,25 @@
 
 #include <string.h>
 
-/* The folder kind claims every path, so it stays last. */
-static const zs_source_kind *const kinds[] = {&zs_source_idx, &zs_source_folder, NULL};
+/* The first that claims a spec opens it: parts of other sources come first, and the folder kind,
+ * which claims every path, last. */
+static const zs_source_kind *const kinds[] = {
+    &zs_source_split, &zs_source_fashion, &zs_source_idx,    &zs_source_cifar,
+    &zs_source_lmdb,  &zs_source_tar,     &zs_source_folder, NULL};
+
+const zs_source_kind *zs_source_kind_of(const char *spec)
+{
+    int k = 0;
+    while (kinds[k] && !kinds[k]->claims(spec))
+        k++;
+    return kinds[k];
+}
+
+void zs_source_list_syntax(zs_strbuf *b)
+{
+    for (int i = 0; kinds[i]; i++)
+        zs_strbuf_addf(b, "%s%s", i ? ", " : "", kinds[i]->syntax);
+}
 
 uint64_t zs_source_hash(uint64_t h, const void *p, size_t n)
 {
@@ -25,8 +42,7 @@ uint64_t zs_source_hash_i64(uint64_t h, int64_t v)
 static int fail_scheme(const char *spec, zs_error *err)
 {
     zs_strbuf known = {0};
-    for (int i = 0; kinds[i]; i++)
-        zs_strbuf_addf(&known, "%s%s", i ? ", " : "", kinds[i]->syntax);
+    zs_source_list_syntax(&known);
     int status = zs_fail(err, ZS_E_INVALID, "%s: is no kind of data that is read; use %s",
                          *spec ? spec : "empty data argument", known.failed ? "a folder" : known.s);
     zs_strbuf_free(&known);
@@ -36,15 +52,13 @@ static int fail_scheme(const char *spec, zs_error *err)
 int zs_source_open(zs_source **out, const char *spec, zs_error *err)
 {
     *out = NULL;
-    int k = 0;
-    while (kinds[k] && !kinds[k]->claims(spec))
-        k++;
-    if (!kinds[k])
+    const zs_source_kind *kind = zs_source_kind_of(spec);
+    if (!kind)
         return fail_scheme(spec, err);
     zs_source *s = zs_calloc(1, sizeof *s);
     if (!s)
         return zs_fail_nomem(err, sizeof *s, "a data source");
-    s->kind = kinds[k];
+    s->kind = kind;
     int status = s->kind->open(s, spec, err);
     if (status < 0)
         zs_source_close(&s);
@@ -76,6 +90,40 @@ int zs_source_read(const zs_source *s, int64_t i, int channels, zs_image *out, z
         return zs_fail(err, ZS_E_INVALID, "image %lld does not exist; the data set has 0 to %lld",
                        (long long)i, (long long)s->count - 1);
     return s->kind->read(s->self, i, channels, out, err);
+}
+
+bool zs_source_is_encoded(const zs_source *s)
+{
+    return s->kind->encoded != NULL;
+}
+
+const char *zs_source_title(const zs_source *s)
+{
+    return s->kind->title;
+}
+
+int zs_source_copy_bytes(uint8_t **bytes, size_t *n, const void *p, size_t size, zs_error *err)
+{
+    *bytes = zs_alloc(size, 1);
+    *n = *bytes ? size : 0;
+    if (!*bytes)
+        return zs_fail_nomem(err, size, "an image file");
+    memcpy(*bytes, p, size);
+    return ZS_OK;
+}
+
+int zs_source_encoded(const zs_source *s, int64_t i, uint8_t **bytes, size_t *n, zs_error *err)
+{
+    zs_image im = {0};
+    *bytes = NULL;
+    *n = 0;
+    if (s->kind->encoded && i >= 0 && i < s->count)
+        return s->kind->encoded(s->self, i, bytes, n, err);
+    int status = zs_source_read(s, i, 0, &im, err);
+    if (status == ZS_OK)
+        status = zs_image_encode_png(bytes, n, &im, err);
+    zs_image_free(&im);
+    return status;
 }
 
 const char *zs_source_name(const zs_source *s, int64_t i, char *buf, size_t cap)

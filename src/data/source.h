@@ -1,7 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* Where images come from. One syntax for all: "PATH" (folder, or one image file), or
- * "fashion-mnist[:train|:test]" (Debian's dataset-fashion-mnist), or "idx:IMAGES[,LABELS]"
- * (IDX files, gzip or not). */
+/* Where images come from. One syntax for all, the SRC of --data:
+ *
+ *     PATH                           folder of images, searched recursively, or one image file
+ *     fashion-mnist[:train|:test]    Debian's dataset-fashion-mnist
+ *     idx:IMAGES[,LABELS]            IDX files (the MNIST family), gzip or not
+ *     cifar10:PATH[:train|:test]     CIFAR binary batches: folder, .tar or .tar.gz; also cifar100:
+ *     PATH.lmdb, lmdb:PATH[,SIZE]    LMDB in the layout of Diffusion Autoencoders
+ *     PATTERN.tar                    tar shards (webdataset): a{000..012}.tar, "a-*.tar"
+ *
+ * and behind any of these ":train=SHARE" or ":val=SHARE": so large a part of the images, chosen by
+ * a hash of their names; shares that add up to 1 complement each other. ":train" and ":val" alone
+ * are 0.95 and 0.05 where the set has no such parts of its own. A PATH that exists is taken as it is
+ * even when it contains colons or braces. */
 #ifndef ZS_DATA_SOURCE_H
 #define ZS_DATA_SOURCE_H
 
@@ -9,9 +19,16 @@
 
 typedef struct zs_source zs_source;
 
+/* The syntax in a few words, for --help. */
+#define ZS_SOURCE_HELP                                                                            \
+    "folder, SHARDS.tar, PATH.lmdb, fashion-mnist, cifar10:PATH, idx:IMAGES[,LABELS]; :val=0.05 " \
+    "is "                                                                                         \
+    "a part"
+
 /* Opens a data set. Images are listed in a stable order (folders recursively, bytewise by
- * relative path; classes are the first-level sub-folders, bytewise). ZS_E_IO, ZS_E_FORMAT,
- * ZS_E_INVALID (empty folder, unknown scheme); the message names the remedy. */
+ * relative path; classes are the first-level sub-folders, bytewise). ZS_E_IO, ZS_E_FORMAT (also
+ * files that were cut short), ZS_E_INVALID (empty folder or part, unknown scheme); the message names
+ * the remedy. */
 int zs_source_open(zs_source **out, const char *spec, zs_error *err);
 void zs_source_close(zs_source **s);
 
@@ -31,6 +48,16 @@ const char *zs_source_name(const zs_source *s, int64_t i, char *buf, size_t cap)
 int zs_source_label(const zs_source *s, int64_t i);
 int zs_source_class_count(const zs_source *s);
 const char *zs_source_class_name(const zs_source *s, int k);
+
+/* Image i as a PNG, JPEG or WebP file in memory that the caller frees (zs_free): the bytes it is
+ * stored as, or a PNG made of its pixels. Thread-safe. */
+int zs_source_encoded(const zs_source *s, int64_t i, uint8_t **bytes, size_t *n, zs_error *err);
+
+/* True when zs_source_encoded copies what is stored. */
+bool zs_source_is_encoded(const zs_source *s);
+
+/* What kind of data set it is, in a few words; static storage. */
+const char *zs_source_title(const zs_source *s);
 
 /* A hash of what the source is (kind, names, sizes), so that resuming on other data is
  * noticed. */

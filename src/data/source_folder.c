@@ -306,8 +306,8 @@ static int scan_root(zs_source *s, folder_source *f, const struct stat *st, zs_e
         return zs_fail(
             err, ZS_E_INVALID,
             "%s: the folder holds no images; .png, .jpg, .jpeg and .webp files are read, "
-            "also in sub-folders",
-            f->root);
+            "also in sub-folders; for tar shards give \"%s/*.tar\"",
+            f->root, f->root);
     qsort(f->images, f->count, sizeof *f->images, compare_entries);
     return label_images(s, f, err);
 }
@@ -336,17 +336,23 @@ static uint64_t fingerprint(const folder_source *f)
     return h;
 }
 
+static int fail_scheme(const char *spec, int n, zs_error *err)
+{
+    zs_strbuf known = {0};
+    zs_source_list_syntax(&known);
+    int status = zs_fail(err, ZS_E_INVALID, "%s: \"%.*s:\" is no kind of data that is read; use %s",
+                         spec, n, spec, known.failed ? "a folder" : known.s);
+    zs_strbuf_free(&known);
+    return status;
+}
+
 static int fail_missing(const char *spec, int e, zs_error *err)
 {
     const char *p = spec;
     while (isalnum((unsigned char)*p) || *p == '-' || *p == '_')
         p++;
     if (e == ENOENT && *p == ':' && p > spec)
-        return zs_fail(
-            err, ZS_E_INVALID,
-            "%s: \"%.*s:\" is no kind of data that is read; use a folder, an image file, "
-            "%s",
-            spec, (int)(p - spec), spec, zs_source_idx.syntax);
+        return fail_scheme(spec, (int)(p - spec), err);
     return zs_fail(err, ZS_E_IO, "%s: cannot be opened: %s", spec, strerror(e));
 }
 
@@ -400,6 +406,21 @@ static int label_path(const void *self, int64_t i)
     return ((const folder_source *)self)->images[i].label;
 }
 
+static int encoded_path(const void *self, int64_t i, uint8_t **bytes, size_t *n, zs_error *err)
+{
+    const folder_source *f = self;
+    zs_mapfile m = {0};
+    char *path = f->root ? full_path(f, f->images[i].path) : zs_str_dup(f->images[i].path);
+    if (!path)
+        return zs_fail_nomem(err, strlen(f->images[i].path), "a file name");
+    int status = zs_mapfile_open(&m, path, err);
+    if (status == ZS_OK)
+        status = zs_source_copy_bytes(bytes, n, m.p ? m.p : (const uint8_t *)"", m.n, err);
+    zs_mapfile_close(&m);
+    zs_free(path);
+    return status;
+}
+
 const zs_source_kind zs_source_folder = {
     "a folder of images or an image file",
     claims_path,
@@ -408,4 +429,7 @@ const zs_source_kind zs_source_folder = {
     read_path,
     name_path,
     label_path,
+    "folder of images",
+    encoded_path,
+    false,
 };

@@ -23,11 +23,15 @@ typedef struct idx_source {
     zs_idx images, labels; /* labels.px is NULL when there are none */
 } idx_source;
 
-static bool claims_idx(const char *spec)
+static bool claims_fashion(const char *spec)
 {
     size_t n = strlen(FASHION);
-    return zs_str_starts(spec, "idx:") ||
-           (zs_str_starts(spec, FASHION) && (spec[n] == '\0' || spec[n] == ':'));
+    return zs_str_starts(spec, FASHION) && (spec[n] == '\0' || spec[n] == ':');
+}
+
+static bool claims_idx(const char *spec)
+{
+    return zs_str_starts(spec, "idx:");
 }
 
 static void close_idx(void *self)
@@ -181,7 +185,9 @@ static int open_fashion(zs_source *s, const char *spec, zs_error *err)
     bool test = colon && strcmp(colon, ":test") == 0;
     if (colon && !test && strcmp(colon, ":train") != 0)
         return zs_fail(err, ZS_E_INVALID,
-                       "%s: has no such part; use " FASHION ":train or " FASHION ":test", spec);
+                       "%s: has no such part; use " FASHION ":train or " FASHION
+                       ":test, or a share of one as in " FASHION ":train:val=0.05",
+                       spec);
     const char *part = test ? "t10k" : "train";
     int found = 0;
     if (root && *root) {
@@ -204,7 +210,7 @@ static int open_fashion(zs_source *s, const char *spec, zs_error *err)
 
 static int open_idx(zs_source *s, const char *spec, zs_error *err)
 {
-    return zs_str_starts(spec, "idx:") ? open_pair(s, spec + 4, err) : open_fashion(s, spec, err);
+    return open_pair(s, spec + 4, err);
 }
 
 static int read_idx(const void *self, int64_t i, int channels, zs_image *out, zs_error *err)
@@ -238,12 +244,20 @@ static int label_idx(const void *self, int64_t i)
     return x->labels.px ? x->labels.px[i] : -1;
 }
 
-const zs_source_kind zs_source_idx = {
-    FASHION "[:train|:test], idx:IMAGES[,LABELS]",
-    claims_idx,
-    open_idx,
+const zs_source_kind zs_source_fashion = {
+    FASHION "[:train|:test]",
+    claims_fashion,
+    open_fashion,
     close_idx,
     read_idx,
     name_idx,
     label_idx,
+    "Fashion-MNIST",
+    NULL,
+    true,
+};
+
+const zs_source_kind zs_source_idx = {
+    "idx:IMAGES[,LABELS]", claims_idx, open_idx, close_idx, read_idx, name_idx, label_idx,
+    "IDX files",           NULL,       false,
 };

@@ -187,7 +187,7 @@ static void unknown_specs_are_explained(void **state)
 {
     (void)state;
     open_fails("", ZS_E_INVALID, "a folder of images");
-    open_fails("lmdb:/some/where", ZS_E_INVALID, "\"lmdb:\"");
+    open_fails("zip:/some/where", ZS_E_INVALID, "\"zip:\"");
     open_fails(in_dir("none"), ZS_E_IO, "cannot be opened");
     open_fails("fashion-mnist:validation", ZS_E_INVALID, "fashion-mnist:test");
     open_fails("idx:", ZS_E_INVALID, "idx:IMAGES");
