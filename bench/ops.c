@@ -58,6 +58,18 @@ static bool wanted(const op_case *c, int argc, char **argv)
     return argc < 2;
 }
 
+/* The clock of a processor that was idle takes a while to rise. */
+static void warm_up(const op_case *c, const zs_backend *b)
+{
+    op_data d;
+    zs_call call;
+    double start = zs_clock_now();
+    if (op_data_new(&d, c) && op_prepare(&d, b, &call))
+        while (zs_clock_now() - start < 0.5)
+            b->kernel(c->op)->run(&call);
+    op_data_free(&d);
+}
+
 int main(int argc, char **argv)
 {
     size_t n;
@@ -69,6 +81,10 @@ int main(int argc, char **argv)
         return 2;
     }
     printf("backend %s, %s, %d threads\n", b->name, zs_isa_name(zs_isa_get()), zs_threads_count());
+    size_t first = 0;
+    while (first + 1 < n && !cases[first].bench)
+        first++;
+    warm_up(&cases[first], b);
     for (size_t i = 0; i < n; i++)
         if (cases[i].bench && wanted(&cases[i], argc, argv) && time_case(&cases[i], b))
             return 1;
