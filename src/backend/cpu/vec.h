@@ -9,14 +9,15 @@
 #include <string.h>
 
 #if !defined(__GNUC__)
-enum { VL = 1 };
+#define ZS_VEC_LANES 1
 #elif defined(__AVX512F__)
-enum { VL = 16 };
+#define ZS_VEC_LANES 16
 #elif defined(__AVX__)
-enum { VL = 8 };
+#define ZS_VEC_LANES 8
 #else
-enum { VL = 4 };
+#define ZS_VEC_LANES 4
 #endif
+enum { VL = ZS_VEC_LANES };
 
 #if defined(__GNUC__)
 #define ZS_HAVE_VEC 1
@@ -103,5 +104,35 @@ ZS_INLINE void vec_save_n(float *p, vec v, int n)
     else
         vec_save_part(p, v, n);
 }
+
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#define ZS_HAVE_SHUFFLE 1
+/* Lanes of a and b in turn: of their first halves, and of their second ones. */
+#if ZS_VEC_LANES == 16
+#define VEC_ZIP_LO(a, b) \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define VEC_ZIP_HI(a, b) \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif ZS_VEC_LANES == 8
+#define VEC_ZIP_LO(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define VEC_ZIP_HI(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define VEC_ZIP_LO(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define VEC_ZIP_HI(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#endif
+
+/* Transposes VL vectors of VL lanes: each round doubles the runs that are in place. */
+ZS_INLINE void vec_transpose(vec r[VL])
+{
+    vec t[VL];
+    for (int run = 1; run < VL; run *= 2) {
+        for (int i = 0; i < VL / 2; i++) {
+            t[2 * i] = VEC_ZIP_LO(r[i], r[i + VL / 2]);
+            t[2 * i + 1] = VEC_ZIP_HI(r[i], r[i + VL / 2]);
+        }
+        memcpy(r, t, sizeof t);
+    }
+}
+#endif
 
 #endif

@@ -46,6 +46,39 @@ ZS_INLINE void ahead(const float *w, int64_t tap)
             VEC_PREFETCH(w + t * tap + j);
 }
 
+/* t[c][j] = w[j*stride + c] for `cols` rows and `count` columns. */
+static void transpose_some(float (*t)[NR], const float *w, int64_t stride, int64_t cols,
+                           int64_t count)
+{
+    for (int64_t j = 0; j < cols; j++)
+        for (int64_t i = 0; i < count; i++)
+            t[i][j] = w[j * stride + i];
+}
+
+#if defined(ZS_HAVE_SHUFFLE)
+/* The same for all NR rows and BLOCK columns. */
+static void transpose_all(float (*t)[NR], const float *w, int64_t stride)
+{
+    for (int j = 0; j < NR; j += VL) {
+        for (int i = 0; i < BLOCK; i += VL) {
+            vec r[VL];
+            for (int k = 0; k < VL; k++) {
+                r[k] = vec_load(w + (j + k) * stride + i);
+                VEC_PREFETCH(w + (j + k) * stride + i + 2 * BLOCK);
+            }
+            vec_transpose(r);
+            for (int k = 0; k < VL; k++)
+                vec_save(t[i + k] + j, r[k]);
+        }
+    }
+}
+#else
+static void transpose_all(float (*t)[NR], const float *w, int64_t stride)
+{
+    transpose_some(t, w, stride, NR, BLOCK);
+}
+#endif
+
 /* t[8 - tap][c][j] = w[tap][o+j][c] for `count` channels from c on: the reversed, transposed taps
  * of a block. */
 static void transpose(float (*t)[BLOCK][NR], const zs_wino_w *w, int64_t o, int64_t cols, int64_t c,
@@ -53,9 +86,10 @@ static void transpose(float (*t)[BLOCK][NR], const zs_wino_w *w, int64_t o, int6
 {
     for (int tap = 0; tap < 9; tap++) {
         const float *from = w->w + (tap * w->o + o) * w->c + c;
-        for (int64_t j = 0; j < cols; j++)
-            for (int64_t i = 0; i < count; i++)
-                t[8 - tap][i][j] = from[j * w->c + i];
+        if (cols == NR && count == BLOCK)
+            transpose_all(t[8 - tap], from, w->c);
+        else
+            transpose_some(t[8 - tap], from, w->c, cols, count);
     }
 }
 
