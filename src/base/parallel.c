@@ -3,6 +3,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #endif
 #include "base/parallel.h"
+#include "base/clock.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -10,9 +11,16 @@
 #include <stdbool.h>
 #include <unistd.h>
 
-/* Waiting spins this often before it sleeps: long enough to bridge the gap between two kernels
- * (some 20 us), short enough not to take a busy neighbour's core. */
-enum { SPINS = 4000 };
+/* Waiting spins for so long before it sleeps: enough to bridge the gap between two kernels, too
+ * little to take a busy neighbour's core. It does not spin when more threads are awake than there
+ * are cores, since whoever spins may have the core of the thread that it waits for. */
+static const double SPIN_SECONDS = 50e-6;
+
+/* The gate of the current loop: active helpers in the low half, then whether it is closed, then the
+ * number of the loop. Helpers enter through it while it is open; the caller closes it when no chunk
+ * is left and waits for those inside. A helper that never got a core is not waited for. */
+#define GATE_ACTIVE 0x7FFFFFFFu
+#define GATE_CLOSED 0x80000000u
 
 typedef struct job {
     zs_range_fn fn;
@@ -26,13 +34,14 @@ static struct {
     pthread_mutex_t mutex; /* guards sleeping and waking */
     pthread_cond_t work, done;
     pthread_t threads[ZS_THREADS_MAX];
-    int workers;            /* running helper threads: threads wanted minus the caller */
-    int wanted;             /* 0 until first use */
-    atomic_int count;       /* workers + 1, readable without a lock; 0 until first use */
-    atomic_uint generation; /* bumped for each loop and for shutdown */
-    atomic_int busy;        /* helpers that have not finished the current generation */
+    int workers;      /* running helper threads: threads wanted minus the caller */
+    int wanted;       /* 0 until first use */
+    atomic_int count; /* workers + 1, readable without a lock; 0 until first use */
+    atomic_int cores; /* that we may run on */
+    atomic_int awake; /* helpers that are not asleep */
+    atomic_ullong gate;
     atomic_bool quit;
-    job job;
+    job job; /* written while the gate is closed and nobody is inside */
 } pool = {.loop = PTHREAD_MUTEX_INITIALIZER,
           .mutex = PTHREAD_MUTEX_INITIALIZER,
           .work = PTHREAD_COND_INITIALIZER,
@@ -40,9 +49,16 @@ static struct {
 
 static void relax(void)
 {
+    for (int i = 0; i < 16; i++) {
 #if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #endif
+    }
+}
+
+static unsigned loop_of(unsigned long long gate)
+{
+    return (unsigned)(gate >> 32);
 }
 
 static void run_chunks(job *j, int thread)
@@ -56,22 +72,49 @@ static void run_chunks(job *j, int thread)
     }
 }
 
-static void wait_for_work(unsigned seen)
+/* ---- helpers ---- */
+
+static double spin_until(void)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&pool.generation) != seen)
-            return;
-        relax();
-    }
-    pthread_mutex_lock(&pool.mutex);
-    while (atomic_load(&pool.generation) == seen)
-        pthread_cond_wait(&pool.work, &pool.mutex);
-    pthread_mutex_unlock(&pool.mutex);
+    return atomic_load(&pool.awake) < atomic_load(&pool.cores) ? zs_clock_now() + SPIN_SECONDS
+                                                               : 0.0;
 }
 
-static void finish_generation(void)
+static bool nothing_new(unsigned seen)
 {
-    if (atomic_fetch_sub(&pool.busy, 1) != 1)
+    return loop_of(atomic_load(&pool.gate)) == seen && !atomic_load(&pool.quit);
+}
+
+static void wait_for_work(unsigned seen)
+{
+    double stop = spin_until();
+    while (nothing_new(seen)) {
+        if (stop > 0.0 && zs_clock_now() < stop) {
+            relax();
+            continue;
+        }
+        pthread_mutex_lock(&pool.mutex);
+        atomic_fetch_sub(&pool.awake, 1); /* before looking again: see wake */
+        while (nothing_new(seen))
+            pthread_cond_wait(&pool.work, &pool.mutex);
+        atomic_fetch_add(&pool.awake, 1);
+        pthread_mutex_unlock(&pool.mutex);
+    }
+}
+
+static bool enter(unsigned loop)
+{
+    unsigned long long g = atomic_load(&pool.gate);
+    while (loop_of(g) == loop && !(g & GATE_CLOSED))
+        if (atomic_compare_exchange_weak(&pool.gate, &g, g + 1))
+            return true;
+    return false;
+}
+
+static void leave(void)
+{
+    unsigned long long g = atomic_fetch_sub(&pool.gate, 1) - 1;
+    if (!(g & GATE_CLOSED) || (g & GATE_ACTIVE))
         return;
     pthread_mutex_lock(&pool.mutex);
     pthread_cond_signal(&pool.done);
@@ -84,34 +127,90 @@ static void *worker_main(void *arg)
     unsigned seen = 0;
     for (;;) {
         wait_for_work(seen);
-        seen = atomic_load(&pool.generation);
         if (atomic_load(&pool.quit))
             return NULL;
-        run_chunks(&pool.job, thread);
-        finish_generation();
+        seen = loop_of(atomic_load(&pool.gate));
+        if (enter(seen)) {
+            run_chunks(&pool.job, thread);
+            leave();
+        }
     }
 }
 
-static void announce(void)
+/* ---- the caller ---- */
+
+/* Wakes helpers until there is one for every chunk but the caller's, or for every core but its own.
+ * Those that are about to sleep either count as asleep or will see the new gate. */
+static void wake(int64_t chunks)
 {
+    int64_t useful = pool.workers, cores = atomic_load(&pool.cores);
+    useful = chunks - 1 < useful ? chunks - 1 : useful;
+    useful = cores - 1 < useful && cores > 1 ? cores - 1 : useful;
+    int64_t n = useful - atomic_load(&pool.awake);
+    if (n <= 0)
+        return;
     pthread_mutex_lock(&pool.mutex);
-    atomic_fetch_add(&pool.generation, 1);
-    pthread_cond_broadcast(&pool.work);
+    for (; n > 0; n--)
+        pthread_cond_signal(&pool.work);
     pthread_mutex_unlock(&pool.mutex);
 }
+
+static bool helpers_inside(void)
+{
+    return (atomic_load(&pool.gate) & GATE_ACTIVE) != 0;
+}
+
+static void wait_for_helpers(void)
+{
+    double stop = spin_until();
+    while (helpers_inside()) {
+        if (stop > 0.0 && zs_clock_now() < stop) {
+            relax();
+            continue;
+        }
+        pthread_mutex_lock(&pool.mutex);
+        while (helpers_inside())
+            pthread_cond_wait(&pool.done, &pool.mutex);
+        pthread_mutex_unlock(&pool.mutex);
+    }
+}
+
+/* Caller holds pool.loop; the gate is closed and nobody is inside, or no helper was ever there. */
+static void run_parallel(int64_t n, int64_t grain, zs_range_fn fn, void *ctx)
+{
+    unsigned long long loop = loop_of(atomic_load(&pool.gate));
+    pool.job.fn = fn;
+    pool.job.ctx = ctx;
+    pool.job.n = n;
+    pool.job.grain = grain;
+    atomic_store(&pool.job.next, 0);
+    loop = (loop + 1) & 0xFFFFFFFFu;
+    if (loop == 0)
+        loop = 1; /* 0 is what a new helper has seen */
+    atomic_store(&pool.gate, loop << 32);
+    wake((n - 1) / grain + 1);
+    run_chunks(&pool.job, 0);
+    atomic_fetch_or(&pool.gate, GATE_CLOSED);
+    wait_for_helpers();
+}
+
+/* ---- the number of threads ---- */
 
 static void stop_workers(void)
 {
     atomic_store(&pool.quit, true);
-    announce();
+    pthread_mutex_lock(&pool.mutex);
+    pthread_cond_broadcast(&pool.work);
+    pthread_mutex_unlock(&pool.mutex);
     for (int i = 0; i < pool.workers; i++)
         pthread_join(pool.threads[i], NULL);
     atomic_store(&pool.quit, false);
-    atomic_store(&pool.generation, 0);
+    atomic_store(&pool.gate, GATE_CLOSED);
+    atomic_store(&pool.awake, 0);
     pool.workers = 0;
 }
 
-static int default_threads(void)
+static int cores(void)
 {
 #ifdef CPU_COUNT
     cpu_set_t set;
@@ -127,16 +226,20 @@ static void start_workers(void)
 {
     while (pool.workers < pool.wanted - 1) {
         void *arg = (void *)(intptr_t)(pool.workers + 1);
-        if (pthread_create(&pool.threads[pool.workers], NULL, worker_main, arg) != 0)
+        atomic_fetch_add(&pool.awake, 1);
+        if (pthread_create(&pool.threads[pool.workers], NULL, worker_main, arg) != 0) {
+            atomic_fetch_sub(&pool.awake, 1);
             return;
+        }
         pool.workers++;
     }
 }
 
 static void set_threads_locked(int n)
 {
+    atomic_store(&pool.cores, cores());
     if (n <= 0)
-        n = default_threads();
+        n = atomic_load(&pool.cores);
     if (n > ZS_THREADS_MAX)
         n = ZS_THREADS_MAX;
     if (n == pool.wanted)
@@ -166,19 +269,6 @@ int zs_threads_count(void)
     return atomic_load(&pool.count);
 }
 
-static void wait_until_done(void)
-{
-    for (int i = 0; i < SPINS; i++) {
-        if (atomic_load(&pool.busy) == 0)
-            return;
-        relax();
-    }
-    pthread_mutex_lock(&pool.mutex);
-    while (atomic_load(&pool.busy) != 0)
-        pthread_cond_wait(&pool.done, &pool.mutex);
-    pthread_mutex_unlock(&pool.mutex);
-}
-
 static void run_serial(int64_t n, int64_t grain, zs_range_fn fn, void *ctx)
 {
     for (int64_t begin = 0; begin < n; begin += grain)
@@ -193,18 +283,9 @@ void zs_parallel_for(int64_t n, int64_t grain, zs_range_fn fn, void *ctx)
     }
     if (pool.wanted == 0)
         set_threads_locked(0);
-    if (pool.workers == 0) {
+    if (pool.workers == 0)
         run_serial(n, grain, fn, ctx);
-    } else {
-        pool.job.fn = fn;
-        pool.job.ctx = ctx;
-        pool.job.n = n;
-        pool.job.grain = grain;
-        atomic_store(&pool.job.next, 0);
-        atomic_store(&pool.busy, pool.workers);
-        announce();
-        run_chunks(&pool.job, 0);
-        wait_until_done();
-    }
+    else
+        run_parallel(n, grain, fn, ctx);
     pthread_mutex_unlock(&pool.loop);
 }

@@ -180,6 +180,27 @@ static void test_thread_limits(void **state)
     assert_int_equal(zs_threads_count(), 1);
 }
 
+/* Helpers that get no core are not waited for: with many times more threads than cores, small loops
+ * take about as long as with one thread. Waiting for each helper took a hundred times as long. */
+static void test_more_threads_than_cores(void **state)
+{
+    (void)state;
+    enum { LOOPS = 3000 };
+    double seconds[2];
+    for (int many = 0; many < 2; many++) {
+        atomic_llong total = 0;
+        zs_threads_set(many ? ZS_THREADS_MAX : 1);
+        double start = zs_clock_now();
+        for (int i = 0; i < LOOPS; i++)
+            zs_parallel_for(4000, 1000, count_only, &total);
+        seconds[many] = zs_clock_now() - start;
+        assert_int_equal(atomic_load(&total), LOOPS * 4000);
+    }
+    print_message("%d small loops: %.4f s alone, %.4f s with %d threads\n", (int)LOOPS, seconds[0],
+                  seconds[1], (int)ZS_THREADS_MAX);
+    assert_true(seconds[1] < 1.0 + 10.0 * seconds[0]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +209,7 @@ int main(void)
         cmocka_unit_test(test_concurrent_callers),
         cmocka_unit_test(test_resizing_while_others_loop),
         cmocka_unit_test(test_same_bits_for_any_thread_count),
+        cmocka_unit_test(test_more_threads_than_cores),
         cmocka_unit_test(test_thread_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
