@@ -200,6 +200,7 @@ static const struct kind {
 } kinds[] = {{"autoencoder", train_autoencoder},
              {"ddpm", train_ddpm},
              {"prior", zs_train_prior},
+             {"probe", zs_train_probe},
              {NULL, NULL}};
 
 static int run(zs_task_env *env)
@@ -207,8 +208,8 @@ static int run(zs_task_env *env)
     for (const struct kind *k = kinds; k->name; k++)
         if (strcmp(zs_arg(env, 0), k->name) == 0)
             return k->run(env);
-    return zs_fail(env->err, ZS_E_INVALID, "train: '%s' is not one of autoencoder, ddpm, prior",
-                   zs_arg(env, 0));
+    return zs_fail(env->err, ZS_E_INVALID,
+                   "train: '%s' is not one of autoencoder, ddpm, prior, probe", zs_arg(env, 0));
 }
 
 static const zs_option options[] = {
@@ -237,10 +238,19 @@ static const zs_option options[] = {
     {"log-every", ZS_OPTION_INT, "N", "50", 0, 1e9, "line of log.jsonl every N steps"},
     {"sample-every", ZS_OPTION_INT, "N", "100000", 0, 1e12, "sample grid every N images; 0: none"},
     {"loader-threads", ZS_OPTION_INT, "N", "1", 1, 256, "threads that decode images"},
+    {"labels", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
+     "probe: attributes of the images: CSV, or CelebA's text; or classes, their own"},
+    {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0, "probe: only this attribute"},
+    {"test", ZS_OPTION_TEXT, "SRC", NULL, 0, 0,
+     "probe: measure on these images; a tenth of --data is held out otherwise"},
+    {"shots", ZS_OPTION_INT, "K", "0", 0, 1e9,
+     "probe: learn from K positives and K negatives of each attribute"},
+    {"unlabelled", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "probe: the negatives are all other images, labelled or not"},
     {"views", ZS_OPTION_INT, "N", "1", 1, 64,
-     "prior: codes of each image: 2 mirrors it too, more are random crops"},
+     "prior, probe: codes of each image: 2 mirrors it too, more are random crops"},
     {"codes", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
-     "prior: where the codes are kept (RUN/codes.safetensors)"},
+     "prior, probe: where the codes are kept (RUN/codes.safetensors)"},
     ZS_OPTIONS_END};
 
 static const char *const examples[] = {
@@ -250,14 +260,19 @@ static const char *const examples[] = {
     "--set lr=2e-5",
     "zsem train ddpm --data fashion-mnist --out runs/baseline --images 500000",
     "zsem train prior share/fashion32.safetensors --data fashion-mnist --out runs/prior",
+    "zsem train probe runs/prior --data fashion-mnist --test fashion-mnist:test --out runs/probe",
+    "zsem train probe last.ckpt,latent.pkl --data celeba/ --labels list_attr_celeba.txt --out "
+    "runs/attributes",
     NULL};
 
 const zs_task zs_task_train = {
-    {"train", "autoencoder|ddpm|prior MODEL --data SRC --out RUN [--set KEY=VALUE]... [options]",
+    {"train",
+     "autoencoder|ddpm|prior MODEL|probe MODEL --data SRC --out RUN [--set KEY=VALUE]... [options]",
      "train on your own images; run the same command again to resume",
      "Ctrl-C saves first. A run continues bit for bit where it was stopped or killed. RUN holds\n"
      "config.json, log.jsonl, checkpoints/, samples/ and model.safetensors.\n"
      "prior encodes the images once with MODEL and learns to draw such codes; its progress is\n"
-     "rep-FD, the Frechet distance between generated and real codes.",
+     "rep-FD, the Frechet distance between generated and real codes.\n"
+     "probe finds the direction of each attribute among the codes; the prior of MODEL stays.",
      1, 2, options, examples},
     run};

@@ -18,7 +18,8 @@ int zs_train_take_places(zs_train_config *c, zs_task_env *env, const char *kind)
 /* Trains and reports. */
 int zs_train_go(zs_train_config *c, zs_task_env *env);
 
-/* zsem train prior MODEL. */
+/* zsem train prior MODEL, zsem train probe MODEL. */
 int zs_train_prior(zs_task_env *env);
+int zs_train_probe(zs_task_env *env);
 
 #endif

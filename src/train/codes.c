@@ -284,13 +284,26 @@ static int read_file(const job *j, zs_error *err)
 
 /* ---- statistics ---- */
 
-static int fill_stats(zs_codes *c, zs_error *err)
+/* Those that the model has stay, since its other boxes were made with them. */
+static bool take_stats(zs_codes *c, const zs_model *m)
+{
+    size_t bytes = (size_t)c->dim * sizeof *c->mean;
+    if (!zs_model_z_mean(m) || !zs_model_z_std(m))
+        return false;
+    memcpy(c->mean, zs_model_z_mean(m), bytes);
+    memcpy(c->std, zs_model_z_std(m), bytes);
+    return true;
+}
+
+static int fill_stats(zs_codes *c, const zs_model *m, zs_error *err)
 {
     int64_t rows = c->views * c->n;
     c->mean = zs_alloc((size_t)c->dim, sizeof *c->mean);
     c->std = zs_alloc((size_t)c->dim, sizeof *c->std);
     if (!c->mean || !c->std)
         return zs_fail_nomem(err, (unsigned long long)c->dim * 8, "statistics of codes");
+    if (take_stats(c, m))
+        return ZS_OK;
     for (int64_t k = 0; k < c->dim; k++) {
         double sum = 0.0, square = 0.0;
         for (int64_t i = 0; i < rows; i++)
@@ -337,7 +350,7 @@ int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source 
             status = write_file(&j, err);
     }
     if (status == ZS_OK)
-        status = fill_stats(out, err);
+        status = fill_stats(out, m, err);
     zs_free(j.part);
     if (status < 0)
         zs_codes_free(out);

@@ -17,7 +17,8 @@ typedef struct zs_codes {
     int views;         /* view 0 is the image as it is, 1 its mirror image, the others are random
                           crops of it at 9/8 of its size, mirrored or not */
     float *z;          /* [views,n,dim] as the encoder gives them */
-    float *mean, *std; /* [dim] over all of them; std with n-1 as torch.std, 1 where constant */
+    float *mean, *std; /* [dim] the statistics of the model where it has them; else over all codes,
+                          std with n-1 as torch.std, 1 where constant */
 } zs_codes;
 
 /* Fingerprint of encoder weights, data and views: that of the codes. */

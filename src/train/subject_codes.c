@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Codes of images -> a latent prior. */
+#include "metrics/metrics.h"
 #include "models/prior.h"
 #include "train/codes.h"
 #include "train/generate.h"
-#include "train/repfd.h"
 #include "train/subject.h"
 
 #include <string.h>
@@ -21,7 +21,7 @@ typedef struct codes {
     uint64_t seed;
     zs_params *layout; /* of the whole model */
     float *weights;    /* flat: those of the base, and the prior as it was when last needed */
-    zs_moments real;   /* of all normalised codes */
+    zs_gaussian real;  /* of all normalised codes */
     double floor;      /* distance of FD_CODES real codes to all of them */
 } codes;
 
@@ -75,24 +75,36 @@ static void take_prior(codes *k, const zs_train_state *s)
     }
 }
 
+static int gaussian_of(zs_gaussian *out, const float *z, int64_t n, int64_t dim, zs_error *err)
+{
+    zs_moments m = {0};
+    int status = zs_moments_open(&m, dim, err);
+    if (status == ZS_OK)
+        status = zs_moments_add(&m, z, n, "codes", err);
+    if (status == ZS_OK)
+        status = zs_moments_finish(out, &m, "codes", err);
+    zs_moments_close(&m);
+    return status;
+}
+
 /* Moments of all codes, and how far a sample of them is from those. */
 static int measure_real(codes *k, zs_error *err)
 {
     const zs_codes *c = &k->codes;
     int64_t rows = c->views * c->n, n = rows < FD_CODES ? rows : FD_CODES;
     float *z = zs_alloc((size_t)rows, (size_t)c->dim * sizeof *z);
-    zs_moments some = {0};
+    zs_gaussian some = {0};
     int status = z ? ZS_OK : zs_fail_nomem(err, (unsigned long long)(rows * c->dim) * 4, "codes");
     for (int64_t i = 0; z && i < rows; i++) /* any order has the same moments */
         zs_codes_normalise(c, z + i * c->dim,
                            c->z + zs_loader_sample_index(FD_SEED, rows, i) * c->dim);
     if (status == ZS_OK)
-        status = zs_moments_of(&k->real, z, rows, c->dim, err);
+        status = gaussian_of(&k->real, z, rows, c->dim, err);
     if (status == ZS_OK)
-        status = zs_moments_of(&some, z, n, c->dim, err);
+        status = gaussian_of(&some, z, n, c->dim, err);
     if (status == ZS_OK)
-        status = zs_moments_distance(&k->floor, &some, &k->real, err);
-    zs_moments_free(&some);
+        status = zs_frechet_distance(&k->floor, &some, &k->real, err);
+    zs_gaussian_close(&some);
     zs_free(z);
     return status;
 }
@@ -181,7 +193,7 @@ static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
 {
     codes *k = s->self;
     int64_t dim = k->codes.dim;
-    zs_moments made = {0};
+    zs_gaussian made = {0};
     double fd = 0.0;
     float *z = zs_alloc(FD_CODES, (size_t)dim * sizeof *z);
     int status = z ? ZS_OK : zs_fail_nomem(err, (unsigned long long)dim * FD_CODES * 4, "codes");
@@ -189,9 +201,9 @@ static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
     if (status == ZS_OK)
         status = generate(z, FD_CODES, k, c, err);
     if (status == ZS_OK)
-        status = zs_moments_of(&made, z, FD_CODES, dim, err);
+        status = gaussian_of(&made, z, FD_CODES, dim, err);
     if (status == ZS_OK)
-        status = zs_moments_distance(&fd, &made, &k->real, err);
+        status = zs_frechet_distance(&fd, &made, &k->real, err);
     if (status == ZS_OK)
         status = log_distance(d, state, fd, k->floor, err);
     if (status == ZS_OK) {
@@ -199,7 +211,7 @@ static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
         zs_ui_log(k->ui, ZS_LOG_INFO, "step %lld: rep-FD %.4f (of as many real codes: %.4f)",
                   (long long)state->step, fd, k->floor);
     }
-    zs_moments_free(&made);
+    zs_gaussian_close(&made);
     zs_free(z);
     return status;
 }
@@ -214,6 +226,7 @@ static int bundle(zs_subject *s, const zs_train_config *c, const char *path,
                          .weights = k->weights,
                          .z_mean = k->codes.mean,
                          .z_std = k->codes.std,
+                         .probe = zs_model_probe(c->base),
                          .extra = extra};
     return zs_bundle_write(path, &b, ZS_F32, err);
 }
@@ -223,7 +236,7 @@ static void close_codes(zs_subject *s)
     codes *k = s->self;
     if (k) {
         zs_codes_free(&k->codes);
-        zs_moments_free(&k->real);
+        zs_gaussian_close(&k->real);
         zs_params_free(&k->layout);
         zs_source_close(&k->source);
         zs_free(k->weights);
