@@ -105,6 +105,8 @@ int zs_model_check_timestep(const zs_model *m, int64_t t, zs_error *err)
 int zs_model_check_eps(const zs_model *m, zs_shape xs, const float *z, zs_error *err)
 {
     int64_t dim = m->config.unet.z_dim;
+    if (!zs_model_has(m, ZS_BOX_GENERATOR))
+        return missing(m, ZS_BOX_GENERATOR, err);
     int status = zs_model_check_images(m, xs, err);
     if (status < 0)
         return status;
@@ -182,6 +184,16 @@ int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error
     return status == ZS_OK ? run_all(m, &a, err) : status;
 }
 
+int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, zs_error *err)
+{
+    io a = {.net = ZS_NET_CLASSES, .s = xs, .x = x, .out = logits, .out_dim = m->config.classes};
+    if (m->config.kind != ZS_MODEL_ENCODER)
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s tells no classes apart; use one made by zsem train encoder", m->label);
+    int status = zs_model_check_images(m, xs, err);
+    return status == ZS_OK ? run_all(m, &a, err) : status;
+}
+
 int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const int64_t *t,
                  const float *z, zs_error *err)
 {
@@ -207,6 +219,8 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
 {
     zs_step step = {.grad_scale = 1};
     zs_exec *e = NULL;
+    if (!zs_model_has(m, ZS_BOX_GENERATOR))
+        return missing(m, ZS_BOX_GENERATOR, err);
     int status = zs_model_check_images(m, xs, err);
     if (status == ZS_OK && m->config.kind == ZS_MODEL_DIFFAE && !x0)
         status = zs_fail(err, ZS_E_INVALID, "%s needs x0, the image to encode", m->label);

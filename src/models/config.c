@@ -122,8 +122,8 @@ static int check_image(const zs_model_config *c, zs_error *err)
     if (c->channels != 1 && c->channels != 3)
         return zs_fail(err, ZS_E_INVALID, "channels is %lld; images have 1 or 3",
                        (long long)c->channels);
-    if (c->channels != c->unet.in_channels ||
-        (c->kind == ZS_MODEL_DIFFAE && c->channels != c->encoder.in_channels))
+    if ((c->unet.levels && c->channels != c->unet.in_channels) ||
+        (c->encoder.levels && c->channels != c->encoder.in_channels))
         return zs_fail(err, ZS_E_INVALID,
                        "channels is %lld, but the generator takes %lld and the encoder %lld",
                        (long long)c->channels, (long long)c->unet.in_channels,
@@ -140,6 +140,14 @@ static int check_image(const zs_model_config *c, zs_error *err)
 /* Codes mean the same thing in every box. */
 static int check_codes(const zs_model_config *c, zs_error *err)
 {
+    if (c->kind == ZS_MODEL_ENCODER) {
+        if (c->unet.levels || c->prior.layers)
+            return zs_fail(err, ZS_E_INVALID, "an encoder has neither generator nor prior");
+        return range(err, "classes", c->classes, 2, 1 << 24);
+    }
+    if (c->classes)
+        return zs_fail(err, ZS_E_INVALID, "only an encoder has classes, and this model has %lld",
+                       (long long)c->classes);
     if (c->kind == ZS_MODEL_DDPM) {
         if (c->unet.z_dim || c->encoder.levels || c->prior.layers)
             return zs_fail(err, ZS_E_INVALID, "a ddpm has neither codes nor encoder nor prior");
@@ -154,8 +162,8 @@ static int check_codes(const zs_model_config *c, zs_error *err)
 
 int zs_model_config_validate(const zs_model_config *c, zs_error *err)
 {
-    int status = check_unet(&c->unet, err);
-    if (status == ZS_OK && c->kind == ZS_MODEL_DIFFAE)
+    int status = c->kind == ZS_MODEL_ENCODER ? ZS_OK : check_unet(&c->unet, err);
+    if (status == ZS_OK && c->kind != ZS_MODEL_DDPM)
         status = check_encoder(&c->encoder, err);
     if (status == ZS_OK && c->prior.layers)
         status = check_prior(&c->prior, err);

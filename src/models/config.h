@@ -9,7 +9,12 @@
 
 #include <jansson.h>
 
-typedef enum zs_model_kind { ZS_MODEL_DIFFAE, ZS_MODEL_DDPM } zs_model_kind;
+typedef enum zs_model_kind {
+    ZS_MODEL_DIFFAE,
+    ZS_MODEL_DDPM,
+    ZS_MODEL_ENCODER, /* an encoder and a linear classifier of its codes: no generator */
+    ZS_MODEL_KINDS
+} zs_model_kind;
 
 typedef struct zs_diffusion_config {
     int64_t T;                     /* 1..1000000 training timesteps */
@@ -20,13 +25,14 @@ typedef struct zs_diffusion_config {
 typedef struct zs_model_config {
     char name[64]; /* preset or run it came from; may be empty */
     zs_model_kind kind;
-    int64_t image_size; /* height and width, 0 when a file does not say; else a multiple of
+    int64_t image_size;  /* height and width, 0 when a file does not say; else a multiple of
                            2^(levels-1) of every network, at most 65536 */
-    int64_t channels;   /* of images: 1 or 3 */
-    char fit[8];        /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
-    zs_unet_config unet;
+    int64_t channels;    /* of images: 1 or 3 */
+    char fit[8];         /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
+    zs_unet_config unet; /* levels 0 when kind is ZS_MODEL_ENCODER */
     zs_sem_encoder_config encoder; /* levels 0 when kind is ZS_MODEL_DDPM */
     zs_latent_mlp_config prior;    /* layers 0 when there is none */
+    int64_t classes; /* of ZS_MODEL_ENCODER: 2..2^24 that its head tells apart; else 0 */
     zs_diffusion_config diffusion;
 } zs_model_config;
 

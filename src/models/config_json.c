@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <string.h>
 
-static const char *const kind_names[] = {"diffae", "ddpm"};
+static const char *const kind_names[ZS_MODEL_KINDS] = {"diffae", "ddpm", "encoder"};
 
 static json_t *list(const int64_t *v, int n)
 {
@@ -55,13 +55,16 @@ static json_t *prior_to_json(const zs_latent_mlp_config *c)
 
 json_t *zs_model_config_to_json(const zs_model_config *c)
 {
-    json_t *j = json_pack("{s:i,s:s,s:s,s:I,s:I,s:s,s:o,s:{s:I,s:s,s:s}}", "format", 1, "name",
-                          c->name, "kind", kind_names[c->kind], "image_size",
-                          (json_int_t)c->image_size, "channels", (json_int_t)c->channels, "fit",
-                          c->fit, "generator", unet_to_json(&c->unet), "diffusion", "T",
+    json_t *j = json_pack("{s:i,s:s,s:s,s:I,s:I,s:s,s:{s:I,s:s,s:s}}", "format", 1, "name", c->name,
+                          "kind", kind_names[c->kind], "image_size", (json_int_t)c->image_size,
+                          "channels", (json_int_t)c->channels, "fit", c->fit, "diffusion", "T",
                           (json_int_t)c->diffusion.T, "beta_schedule", c->diffusion.beta_schedule,
                           "latent_beta_schedule", c->diffusion.latent_beta_schedule);
     bool ok = j != NULL;
+    if (ok && c->unet.levels)
+        ok = json_object_set_new(j, "generator", unet_to_json(&c->unet)) == 0;
+    if (ok && c->classes)
+        ok = json_object_set_new(j, "classes", json_integer(c->classes)) == 0;
     if (ok && c->encoder.levels)
         ok = json_object_set_new(j, "encoder", encoder_to_json(&c->encoder)) == 0;
     if (ok && c->prior.layers)
@@ -210,7 +213,7 @@ static int copy_text(char *dst, size_t cap, const char *s)
 
 static int kind_from(zs_model_kind *kind, const char *name)
 {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < ZS_MODEL_KINDS; i++)
         if (strcmp(name, kind_names[i]) == 0) {
             *kind = (zs_model_kind)i;
             return 0;
@@ -253,9 +256,11 @@ int zs_model_config_from_json(zs_model_config *c, const json_t *j, const char *w
     zs_error why = {0};
     memset(c, 0, sizeof *c);
     int status = top_from_json(c, j, where, err);
-    if (status == ZS_OK)
+    if (status == ZS_OK && c->kind != ZS_MODEL_ENCODER)
         status = unet_from_json(&c->unet, json_object_get(j, "generator"), where, err);
-    if (status == ZS_OK && c->kind == ZS_MODEL_DIFFAE)
+    if (status == ZS_OK && c->kind == ZS_MODEL_ENCODER)
+        c->classes = json_integer_value(json_object_get(j, "classes"));
+    if (status == ZS_OK && c->kind != ZS_MODEL_DDPM)
         status = encoder_from_json(&c->encoder, encoder, where, err);
     if (status == ZS_OK && prior)
         status = prior_from_json(&c->prior, prior, where, err);

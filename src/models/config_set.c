@@ -73,7 +73,7 @@ static bool set_channels(zs_model_config *c, const char *v)
     if (!one(&c->channels, v))
         return false;
     c->unet.in_channels = c->unet.out_channels = c->channels;
-    if (c->kind == ZS_MODEL_DIFFAE)
+    if (c->kind != ZS_MODEL_DDPM)
         c->encoder.in_channels = c->channels;
     return true;
 }

@@ -156,7 +156,9 @@ bool zs_model_has(const zs_model *m, zs_box b)
         return m->config.encoder.levels > 0;
     if (b == ZS_BOX_PROBE)
         return m->probe != NULL;
-    return b == ZS_BOX_PRIOR ? m->config.prior.layers > 0 : b == ZS_BOX_GENERATOR;
+    if (b == ZS_BOX_PRIOR)
+        return m->config.prior.layers > 0;
+    return m->config.unet.levels > 0;
 }
 
 const float *zs_model_z_mean(const zs_model *m)

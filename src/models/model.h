@@ -91,6 +91,10 @@ int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err);
  * no encoder or xs does not fit. */
 int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err);
 
+/* logits [n,classes] of images x as zs_model_encode takes them; softmax gives probabilities.
+ * ZS_E_INVALID for any other kind than ZS_MODEL_ENCODER. */
+int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, zs_error *err);
+
 /* eps [n,h,w,out] = predicted noise in x_t at the original timesteps t[n]; z [n,z_dim] normally,
  * NULL for a DDPM. */
 int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const int64_t *t,
@@ -107,7 +111,8 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
                   zs_shape xs, const int64_t *t, const float *noise, zs_error *err);
 
 /* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only
- * DiffAE), "x_t", "noise" [n,h,w,c], "t" [n]; output "loss" [1]. Dropout as given (not from c).
+ * DiffAE), "x_t", "noise" [n,h,w,c], "t" [n]; of a ZS_MODEL_ENCODER "x0" and "target" [n,classes],
+ * probabilities. Output "loss" [1]. Dropout as given (not from c).
  * ps: zs_model_layout(c). */
 int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,
                          double dropout, zs_error *err);

@@ -25,6 +25,7 @@ typedef enum zs_net {
     ZS_NET_UNET_CODE,
     ZS_NET_UNET_STEP,
     ZS_NET_ENCODER,
+    ZS_NET_CLASSES,
     ZS_NET_PRIOR,
     ZS_NET_PRIOR_TIME,
     ZS_NET_PRIOR_STEP,

@@ -41,22 +41,47 @@ static void build_encoder(zs_nn *nn, const zs_model_config *c, zs_shape s)
     zs_graph_output(nn->g, "out", encoder(nn, c, zs_graph_input(nn->g, "x", s)));
 }
 
+/* Classes are read off the code by one linear layer, so a code holds what tells them apart. */
+static zs_tid classifier(zs_nn *nn, const zs_model_config *c, zs_tid x0)
+{
+    zs_tid z = zs_silu(nn->g, encoder(nn, c, x0));
+    return zs_nn_linear(nn, "encoder.head", z, c->classes, ZS_INIT_UNIFORM);
+}
+
+static void build_classes(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    zs_graph_output(nn->g, "out", classifier(nn, c, zs_graph_input(nn->g, "x", s)));
+}
+
 static void build_prior(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
     zs_tid z = zs_graph_input(nn->g, "x", s);
     zs_graph_output(nn->g, "out", prior(nn, c, z, timesteps(nn->g, s.d[0])));
 }
 
-static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
+static zs_tid classifier_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    zs_tid target = zs_graph_input(nn->g, "target", zs_shape2(s.d[0], c->classes));
+    zs_tid logits = classifier(nn, c, zs_graph_input(nn->g, "x0", s));
+    return zs_loss_node(nn->g, logits, target, ZS_LOSS_XENT);
+}
+
+static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
     zs_graph *g = nn->g;
     zs_tid x_t = zs_graph_input(g, "x_t", s), t = timesteps(g, s.d[0]), z = ZS_NONE;
     zs_tid noise = zs_graph_input(g, "noise", s);
     if (c->kind == ZS_MODEL_DIFFAE)
         z = encoder(nn, c, zs_graph_input(g, "x0", s));
-    zs_tid loss = zs_loss_node(g, zs_unet_build(nn, &c->unet, x_t, t, z), noise, ZS_LOSS_MSE);
-    zs_graph_output(g, "loss", loss);
-    zs_graph_backward(g, loss);
+    return zs_loss_node(g, zs_unet_build(nn, &c->unet, x_t, t, z), noise, ZS_LOSS_MSE);
+}
+
+static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    zs_tid loss =
+        c->kind == ZS_MODEL_ENCODER ? classifier_loss(nn, c, s) : diffusion_loss(nn, c, s);
+    zs_graph_output(nn->g, "loss", loss);
+    zs_graph_backward(nn->g, loss);
 }
 
 /* How each network is made: a builder, and what is then cut off. */
@@ -72,6 +97,7 @@ static const recipe recipes[] = {
     [ZS_NET_UNET_CODE] = {build_unet, "z", false},
     [ZS_NET_UNET_STEP] = {build_unet, NULL, true},
     [ZS_NET_ENCODER] = {build_encoder, NULL, false},
+    [ZS_NET_CLASSES] = {build_classes, NULL, false},
     [ZS_NET_PRIOR] = {build_prior, NULL, false},
     [ZS_NET_PRIOR_TIME] = {build_prior, "t", false},
     [ZS_NET_PRIOR_STEP] = {build_prior, NULL, true},
@@ -121,6 +147,13 @@ static int name_parameters(zs_params *ps, zs_net net, const zs_model_config *c, 
     return status;
 }
 
+/* The smallest image that so many levels can halve. */
+static zs_shape smallest(const zs_model_config *c, int levels)
+{
+    int64_t a = (int64_t)1 << (levels - 1);
+    return zs_shape4(1, a, a, c->channels);
+}
+
 int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err)
 {
     zs_params *ps = NULL;
@@ -130,12 +163,11 @@ int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err)
         status = zs_params_new(&ps, err);
     if (status < 0)
         return status;
-    int64_t a = (int64_t)1 << (c->unet.levels - 1);
-    status = name_parameters(ps, ZS_NET_UNET, c, zs_shape4(1, a, a, c->channels), err);
-    if (status == ZS_OK && c->encoder.levels) {
-        a = (int64_t)1 << (c->encoder.levels - 1);
-        status = name_parameters(ps, ZS_NET_ENCODER, c, zs_shape4(1, a, a, c->channels), err);
-    }
+    zs_net encoder_net = c->classes ? ZS_NET_CLASSES : ZS_NET_ENCODER;
+    if (c->unet.levels)
+        status = name_parameters(ps, ZS_NET_UNET, c, smallest(c, c->unet.levels), err);
+    if (status == ZS_OK && c->encoder.levels)
+        status = name_parameters(ps, encoder_net, c, smallest(c, c->encoder.levels), err);
     if (status == ZS_OK && c->prior.layers)
         status = name_parameters(ps, ZS_NET_PRIOR, c, zs_shape2(1, c->prior.z_dim), err);
     if (status < 0)
@@ -163,7 +195,8 @@ int zs_model_flops(zs_flops *out, const zs_model_config *c, int64_t h, int64_t w
     zs_shape x = zs_shape4(1, h, w, c->channels);
     *out = (zs_flops){0};
     int status = zs_model_layout(&ps, c, err);
-    out->generator = flops(ZS_NET_UNET, ps, c, x, &status, err);
+    if (c->unet.levels)
+        out->generator = flops(ZS_NET_UNET, ps, c, x, &status, err);
     if (c->encoder.levels)
         out->encoder = flops(ZS_NET_ENCODER, ps, c, x, &status, err);
     if (c->prior.layers)

@@ -127,6 +127,20 @@ static zs_preset_train train_images(const row *r)
                              .flip = r->channels == 3};
 }
 
+static zs_preset_train train_classes(const row *r)
+{
+    return (zs_preset_train){.batch = 128,
+                             .total_images = 600000,
+                             .warmup = 200,
+                             .lr = 1e-3,
+                             .weight_decay = 0.05,
+                             .clip = 1,
+                             .ema = 0.998,
+                             .optimizer = "adamw",
+                             .loss = "xent",
+                             .flip = r->channels == 3};
+}
+
 static zs_preset_train train_codes(const row *r)
 {
     return (zs_preset_train){.batch = r->prior_batch,
@@ -159,6 +173,14 @@ static void fill_ddpm(zs_model_config *c, const zs_model_config *autoencoder)
     memset(&c->encoder, 0, sizeof c->encoder);
 }
 
+/* The encoder alone; model_channels stays, since channel_mult counts in it. */
+static void fill_classifier(zs_model_config *c, const zs_model_config *autoencoder)
+{
+    *c = *autoencoder;
+    c->kind = ZS_MODEL_ENCODER;
+    c->unet = (zs_unet_config){.model_channels = autoencoder->unet.model_channels};
+}
+
 const char *zs_preset_name(size_t i)
 {
     return i < ROWS ? rows[i].name : NULL;
@@ -187,9 +209,11 @@ int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
                            .prior = prior(r),
                            .train_autoencoder = train_images(r),
                            .train_ddpm = train_images(r),
+                           .train_encoder = train_classes(r),
                            .train_prior = train_codes(r)};
         fill_autoencoder(&out->autoencoder, r);
         fill_ddpm(&out->ddpm, &out->autoencoder);
+        fill_classifier(&out->encoder, &out->autoencoder);
         return ZS_OK;
     }
     return unknown(name, err);

@@ -11,7 +11,7 @@ typedef struct zs_preset_train {
     int64_t warmup;       /* steps of linear learning-rate warm-up */
     double lr, weight_decay, clip, ema;
     const char *optimizer; /* "adam" or "adamw" */
-    const char *loss;      /* "mse" or "l1" */
+    const char *loss;      /* "mse", "l1" or "xent" */
     bool flip;             /* mirror images with probability 1/2 */
 } zs_preset_train;
 
@@ -20,8 +20,9 @@ typedef struct zs_preset {
     const char *about; /* one line for --help */
     const char *data;  /* the data set it is meant for, as --data takes it, or "" */
     zs_model_config autoencoder, ddpm;
+    zs_model_config encoder;    /* the autoencoder's, to be trained on classes; classes is 0 */
     zs_latent_mlp_config prior; /* for the codes of the autoencoder */
-    zs_preset_train train_autoencoder, train_ddpm, train_prior;
+    zs_preset_train train_autoencoder, train_ddpm, train_encoder, train_prior;
 } zs_preset;
 
 /* Fills *out; ZS_E_INVALID lists the known names. */

@@ -46,8 +46,15 @@ static int add_flops(zs_task_env *env, const zs_model *m)
     zs_result_set(env, "gflop_per_image",
                   json_pack("{s:f, s:f, s:f}", "generator", f.generator / 1e9, "encoder",
                             f.encoder / 1e9, "prior", f.prior / 1e9));
-    zs_strbuf_addf(env->text, "  %-24s %.2f GFLOP generator, %.2f encoder\n", "one image",
-                   f.generator / 1e9, f.encoder / 1e9);
+    zs_strbuf_addf(env->text, "  %-24s", "one image");
+    if (f.generator > 0.0)
+        zs_strbuf_addf(env->text, " %.2f GFLOP generator", f.generator / 1e9);
+    if (f.encoder > 0.0)
+        zs_strbuf_addf(env->text, "%s %.2f GFLOP encoder", f.generator > 0.0 ? "," : "",
+                       f.encoder / 1e9);
+    zs_strbuf_addf(env->text, "\n");
+    if (c->classes)
+        zs_strbuf_addf(env->text, "  %-24s %lld\n", "classes", (long long)c->classes);
     return ZS_OK;
 }
 

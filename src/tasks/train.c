@@ -68,8 +68,7 @@ static int apply_sets(zs_train_config *c, zs_task_env *env)
     return zs_model_config_validate(&c->model, env->err);
 }
 
-/* The preset asked for, or the one made for this data, or ffhq64: small colour images. */
-static int find_preset(zs_preset *p, zs_task_env *env, const char *data)
+int zs_train_preset(zs_preset *p, zs_task_env *env, const char *data)
 {
     const char *name = zs_opt_text(env, "preset");
     if (name)
@@ -88,11 +87,8 @@ static int find_preset(zs_preset *p, zs_task_env *env, const char *data)
     return zs_preset_find(p, "ffhq64", env->err);
 }
 
-static void fill_from_preset(zs_train_config *c, const zs_preset *p, bool ddpm)
+void zs_train_fill(zs_train_config *c, const zs_preset_train *t)
 {
-    const zs_preset_train *t = ddpm ? &p->train_ddpm : &p->train_autoencoder;
-    c->model = ddpm ? p->ddpm : p->autoencoder;
-    c->model.prior.layers = 0; /* trained on its own, later */
     c->optim.lr = t->lr;
     c->optim.weight_decay = t->weight_decay;
     c->optim.decoupled = strcmp(t->optimizer, "adamw") == 0;
@@ -102,6 +98,13 @@ static void fill_from_preset(zs_train_config *c, const zs_preset *p, bool ddpm)
     c->batch = t->batch;
     c->flip = t->flip ? 0.5 : 0.0;
     c->images = t->total_images;
+}
+
+static void fill_from_preset(zs_train_config *c, const zs_preset *p, bool ddpm)
+{
+    c->model = ddpm ? p->ddpm : p->autoencoder;
+    c->model.prior.layers = 0; /* trained on its own, later */
+    zs_train_fill(c, ddpm ? &p->train_ddpm : &p->train_autoencoder);
 }
 
 void zs_train_take_options(zs_train_config *c, zs_task_env *env)
@@ -175,7 +178,7 @@ static int train_images(zs_task_env *env, bool ddpm)
                          "train: '%s' is one argument too many; --init starts from a MODEL",
                          zs_arg(env, 1));
     if (status == ZS_OK)
-        status = find_preset(&preset, env, c.data);
+        status = zs_train_preset(&preset, env, c.data);
     if (status < 0)
         return status;
     fill_from_preset(&c, &preset, ddpm);
@@ -197,11 +200,9 @@ static int train_ddpm(zs_task_env *env)
 static const struct kind {
     const char *name;
     int (*run)(zs_task_env *env);
-} kinds[] = {{"autoencoder", train_autoencoder},
-             {"ddpm", train_ddpm},
-             {"prior", zs_train_prior},
-             {"probe", zs_train_probe},
-             {NULL, NULL}};
+} kinds[] = {{"autoencoder", train_autoencoder}, {"ddpm", train_ddpm},
+             {"encoder", zs_train_encoder},      {"prior", zs_train_prior},
+             {"probe", zs_train_probe},          {NULL, NULL}};
 
 static int run(zs_task_env *env)
 {
@@ -209,7 +210,8 @@ static int run(zs_task_env *env)
         if (strcmp(zs_arg(env, 0), k->name) == 0)
             return k->run(env);
     return zs_fail(env->err, ZS_E_INVALID,
-                   "train: '%s' is not one of autoencoder, ddpm, prior, probe", zs_arg(env, 0));
+                   "train: '%s' is not one of autoencoder, ddpm, encoder, prior, probe",
+                   zs_arg(env, 0));
 }
 
 static const zs_option options[] = {
@@ -242,13 +244,15 @@ static const zs_option options[] = {
      "probe: attributes of the images: CSV, or CelebA's text; or classes, their own"},
     {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0, "probe: only this attribute"},
     {"test", ZS_OPTION_TEXT, "SRC", NULL, 0, 0,
-     "probe: measure on these images; a tenth of --data is held out otherwise"},
+     "probe, encoder: measure on these images; a probe holds out a tenth of --data otherwise"},
     {"shots", ZS_OPTION_INT, "K", "0", 0, 1e9,
      "probe: learn from K positives and K negatives of each attribute"},
     {"unlabelled", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
      "probe: the negatives are all other images, labelled or not"},
     {"views", ZS_OPTION_INT, "N", "1", 1, 64,
      "prior, probe: codes of each image: 2 mirrors it too, more are random crops"},
+    {"objective", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
+     "encoder: supervised, by the classes of the images"},
     {"codes", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
      "prior, probe: where the codes are kept (RUN/codes.safetensors)"},
     ZS_OPTIONS_END};
@@ -259,6 +263,9 @@ static const char *const examples[] = {
     "zsem train autoencoder --data photos/ --out runs/tuned --init last.ckpt --preset ffhq128 "
     "--set lr=2e-5",
     "zsem train ddpm --data fashion-mnist --out runs/baseline --images 500000",
+    "zsem train encoder --objective supervised --data fashion-mnist --test fashion-mnist:test "
+    "--out "
+    "runs/features",
     "zsem train prior share/fashion32.safetensors --data fashion-mnist --out runs/prior",
     "zsem train probe runs/prior --data fashion-mnist --test fashion-mnist:test --out runs/probe",
     "zsem train probe last.ckpt,latent.pkl --data celeba/ --labels list_attr_celeba.txt --out "
@@ -266,8 +273,7 @@ static const char *const examples[] = {
     NULL};
 
 const zs_task zs_task_train = {
-    {"train",
-     "autoencoder|ddpm|prior MODEL|probe MODEL --data SRC --out RUN [--set KEY=VALUE]... [options]",
+    {"train", "autoencoder|ddpm|encoder|prior MODEL|probe MODEL --data SRC --out RUN [options]",
      "train on your own images; run the same command again to resume",
      "Ctrl-C saves first. A run continues bit for bit where it was stopped or killed. RUN holds\n"
      "config.json, log.jsonl, checkpoints/, samples/ and model.safetensors.\n"

@@ -3,6 +3,7 @@
 #ifndef ZS_TASKS_TRAIN_H
 #define ZS_TASKS_TRAIN_H
 
+#include "models/models.h"
 #include "tasks/task.h"
 #include "train/train.h"
 
@@ -15,11 +16,20 @@ int zs_train_take_key(zs_train_config *c, const char *key_value, zs_error *err);
 /* Fails unless --data and --out are there; `kind` is for the message. */
 int zs_train_take_places(zs_train_config *c, zs_task_env *env, const char *kind);
 
+/* The preset asked for, or the one made for this data, or ffhq64: small colour images. */
+int zs_train_preset(zs_preset *p, zs_task_env *env, const char *data);
+
+/* Optimiser, batch and length of training as the preset has them. */
+void zs_train_fill(zs_train_config *c, const zs_preset_train *t);
+
 /* Trains and reports. */
 int zs_train_go(zs_train_config *c, zs_task_env *env);
 
 /* zsem train prior MODEL, zsem train probe MODEL. */
 int zs_train_prior(zs_task_env *env);
 int zs_train_probe(zs_task_env *env);
+
+/* zsem train encoder --objective supervised. */
+int zs_train_encoder(zs_task_env *env);
 
 #endif

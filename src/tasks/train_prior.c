@@ -20,18 +20,10 @@ static int find_preset(zs_preset *p, zs_task_env *env, const zs_model_config *c)
 
 static void fill_from_preset(zs_train_config *c, const zs_preset *p)
 {
-    const zs_preset_train *t = &p->train_prior;
     c->model.prior = p->prior;
     c->model.prior.z_dim = c->model.unet.z_dim;
-    c->optim.lr = t->lr;
-    c->optim.weight_decay = t->weight_decay;
-    c->optim.decoupled = strcmp(t->optimizer, "adamw") == 0;
-    c->optim.clip = t->clip;
-    c->optim.ema = t->ema;
-    c->optim.warmup = t->warmup;
-    c->batch = t->batch;
+    zs_train_fill(c, &p->train_prior);
     c->flip = 0.0; /* views are mirrored, not samples */
-    c->images = t->total_images;
 }
 
 static uint64_t all_but_first(int layers)

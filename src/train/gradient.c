@@ -8,11 +8,12 @@ struct zs_gradient {
     zs_gradient_config c;
     zs_schedule schedule;
     zs_exec *exec;
-    int64_t numel; /* of one image or code */
-    int64_t *t;
+    int64_t numel;        /* of one image or code */
+    int64_t target_numel; /* of one target */
+    int64_t *t;           /* NULL for classes, as noise */
     float *noise;
-    /* inputs of the graph; x0 is NULL when the model has no encoder */
-    float *in_x0, *in_xt, *in_noise, *in_t;
+    /* inputs of the graph; x0 is NULL when the model has no encoder, x_t and t for classes */
+    float *in_x0, *in_xt, *in_target, *in_t;
 };
 
 void zs_gradient_free(zs_gradient **g)
@@ -56,7 +57,7 @@ static int build(zs_graph **graph, const zs_gradient_config *c, zs_error *err)
 {
     const zs_model_config *m = c->model;
     zs_shape xs = zs_shape4(c->micro, m->image_size, m->image_size, m->channels);
-    if (c->latent)
+    if (c->objective == ZS_OBJECTIVE_CODES)
         return zs_prior_graph_build(graph, c->layout, m, c->micro, c->dropout, err);
     return zs_train_graph_build(graph, c->layout, m, xs, c->dropout, err);
 }
@@ -75,11 +76,38 @@ static int plan(zs_gradient *g, zs_error *err)
         return status;
     g->in_x0 = zs_exec_input(g->exec, "x0");
     g->in_xt = zs_exec_input(g->exec, "x_t");
-    g->in_noise = zs_exec_input(g->exec, "noise");
+    bool classes = g->c.objective == ZS_OBJECTIVE_CLASSES;
+    g->in_target = zs_exec_input(g->exec, classes ? "target" : "noise");
     g->in_t = zs_exec_input(g->exec, "t");
-    if (!g->in_xt || !g->in_noise || !g->in_t || !zs_exec_output(g->exec, "loss"))
+    bool diffuses = g->in_xt && g->in_t;
+    if (!g->in_target || diffuses == classes || !zs_exec_output(g->exec, "loss"))
         return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
     return ZS_OK;
+}
+
+static void measure(zs_gradient *g)
+{
+    const zs_model_config *m = g->c.model;
+    g->numel = g->c.objective == ZS_OBJECTIVE_CODES ? m->prior.z_dim
+                                                    : m->image_size * m->image_size * m->channels;
+    g->target_numel = g->c.objective == ZS_OBJECTIVE_CLASSES ? m->classes : g->numel;
+}
+
+/* What zs_gradient_draw fills. */
+static int make_noise(zs_gradient *g, zs_error *err)
+{
+    const zs_diffusion_config *d = &g->c.model->diffusion;
+    if (g->c.objective == ZS_OBJECTIVE_CLASSES)
+        return ZS_OK;
+    g->t = zs_alloc((size_t)g->c.batch, sizeof *g->t);
+    g->noise = zs_alloc((size_t)(g->c.batch * g->numel), sizeof(float));
+    if (!g->t || !g->noise)
+        return zs_fail_nomem(err, (unsigned long long)(g->c.batch * g->numel) * sizeof(float),
+                             "noise; use a smaller --batch");
+    return zs_schedule_make(&g->schedule,
+                            g->c.objective == ZS_OBJECTIVE_CODES ? d->latent_beta_schedule
+                                                                 : d->beta_schedule,
+                            d->T, err);
 }
 
 int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *err)
@@ -89,20 +117,10 @@ int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *er
     if (!g)
         return zs_fail_nomem(err, sizeof *g, "a training graph");
     g->c = *c;
-    const zs_diffusion_config *d = &c->model->diffusion;
-    g->numel = c->latent ? c->model->prior.z_dim
-                         : c->model->image_size * c->model->image_size * c->model->channels;
+    measure(g);
     int status = check_batch(&g->c, err);
     if (status == ZS_OK)
-        status = zs_schedule_make(
-            &g->schedule, c->latent ? d->latent_beta_schedule : d->beta_schedule, d->T, err);
-    if (status == ZS_OK) {
-        g->t = zs_alloc((size_t)c->batch, sizeof *g->t);
-        g->noise = zs_alloc((size_t)(c->batch * g->numel), sizeof(float));
-        if (!g->t || !g->noise)
-            status = zs_fail_nomem(err, (unsigned long long)(c->batch * g->numel) * sizeof(float),
-                                   "noise; use a smaller --batch");
-    }
+        status = make_noise(g, err);
     if (status == ZS_OK)
         status = plan(g, err);
     if (status < 0)
@@ -137,28 +155,28 @@ void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const fl
     *noise = g->noise;
 }
 
-static void fill_inputs(zs_gradient *g, const float *x0, const int64_t *t, const float *noise)
+static void fill_inputs(zs_gradient *g, const float *x0, const int64_t *t, const float *target)
 {
-    size_t n = (size_t)g->numel, size = (size_t)g->c.micro * n;
+    size_t n = (size_t)g->numel, micro = (size_t)g->c.micro;
     if (g->in_x0)
-        memcpy(g->in_x0, x0, size * sizeof(float));
-    memcpy(g->in_noise, noise, size * sizeof(float));
-    for (int64_t i = 0; i < g->c.micro; i++) {
+        memcpy(g->in_x0, x0, micro * n * sizeof(float));
+    memcpy(g->in_target, target, micro * (size_t)g->target_numel * sizeof(float));
+    for (int64_t i = 0; g->in_t && i < g->c.micro; i++) {
         size_t at = (size_t)i * n;
         g->in_t[i] = (float)t[i];
-        zs_q_sample(g->in_xt + at, x0 + at, noise + at, g->schedule.abar[t[i]], n);
+        zs_q_sample(g->in_xt + at, x0 + at, target + at, g->schedule.abar[t[i]], n);
     }
 }
 
 int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, const int64_t *t,
-                    const float *noise, double *loss, zs_error *err)
+                    const float *target, double *loss, zs_error *err)
 {
     zs_step step = {.seed = g->c.seed,
                     .step = (uint64_t)s->step,
                     .grad_scale = (float)g->c.micro / (float)g->c.batch};
     *loss = 0.0;
     for (int64_t at = 0; at < g->c.batch; at += g->c.micro) {
-        fill_inputs(g, x0 + at * g->numel, t + at, noise + at * g->numel);
+        fill_inputs(g, x0 + at * g->numel, t ? t + at : NULL, target + at * g->target_numel);
         step.sample = at;
         int status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
         if (status < 0)

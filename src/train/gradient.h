@@ -7,9 +7,16 @@
 #include "models/model.h"
 #include "train/state.h"
 
+/* What a loss is made from. */
+typedef enum zs_objective {
+    ZS_OBJECTIVE_IMAGES, /* noise in images: the generator and, of an autoencoder, its encoder */
+    ZS_OBJECTIVE_CODES,  /* noise in normalised codes: the prior */
+    ZS_OBJECTIVE_CLASSES /* classes of images: an encoder with a classifier */
+} zs_objective;
+
 typedef struct zs_gradient_config {
     const zs_model_config *model;
-    bool latent;       /* the prior's loss on normalised codes, not the generator's on images */
+    zs_objective objective;
     zs_params *layout; /* zs_model_layout(model), or zs_prior_layout(model) */
     int64_t batch;     /* samples per optimiser step */
     int64_t micro;     /* samples at a time, dividing batch; 0: all */
@@ -27,16 +34,19 @@ typedef struct zs_gradient zs_gradient;
 int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *err);
 void zs_gradient_free(zs_gradient **g);
 
-/* Timesteps [batch] and noise [batch,h,w,c] or [batch,z_dim] of samples first .. first+batch-1, each drawn from its
+/* Not for classes: timesteps [batch] and noise [batch,h,w,c] or [batch,z_dim] of samples first .. first+batch-1, each drawn from its
  * own counter; valid until the next call. */
 void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const float **noise);
 
-/* The simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2) over the
- * batch, with x_t from x0 [batch,h,w,c] in [-1,1]; of the prior the mean absolute difference, with x0
- * [batch,z_dim] normalised codes. Adds its gradient to s->b.grad; s->step is the
- * number of steps done so far. */
+/* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.
+ *
+ *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2), with
+ *            x_t from x0 [batch,h,w,c] in [-1,1] and target = noise
+ *   codes    mean |eps(x_t, t) - noise|, x0 [batch,z_dim] normalised codes, target = noise
+ *   classes  cross-entropy of the classifier on x0 [batch,h,w,c] against target [batch,classes],
+ *            probabilities; t is not used */
 int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, const int64_t *t,
-                    const float *noise, double *loss, zs_error *err);
+                    const float *target, double *loss, zs_error *err);
 
 size_t zs_gradient_arena_bytes(const zs_gradient *g);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* What a training run learns from, and what becomes of it: images make an autoencoder or a DDPM,
- * codes make a prior. One file and one kind each; the loop (trainer.c) knows nothing else of them.
+ * images with classes an encoder, codes a prior. One file and one kind each; the loop (trainer.c) knows nothing else of them.
  * Private to train. */
 #ifndef ZS_TRAIN_SUBJECT_H
 #define ZS_TRAIN_SUBJECT_H
 
+#include "train/gradient.h"
 #include "train/rundir.h"
 #include "train/state.h"
 #include "train/trainer.h"
@@ -13,7 +14,7 @@ typedef struct zs_subject zs_subject;
 
 typedef struct zs_subject_kind {
     const char *unit; /* what samples are called: "images", "codes" */
-    bool latent;      /* as in zs_gradient_config */
+    zs_objective objective;
 
     /* Checks and opens what the run is made from; nothing is written yet. Fills self, fingerprint
      * and count. On failure the caller closes the subject, so it must be consistent. */
@@ -23,8 +24,10 @@ typedef struct zs_subject_kind {
     int (*prepare)(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_error *err);
     /* The next batch will begin with sample `first`. */
     int (*start)(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err);
-    /* The next batch of samples, in order; *x is valid until the next call. */
-    int (*next)(zs_subject *s, const float **x, int64_t *first, zs_error *err);
+    /* The next batch of samples, in order; valid until the next call. *target is what they are to
+     * be told to be, or NULL where noise is drawn instead. */
+    int (*next)(zs_subject *s, const float **x, const float **target, int64_t *first,
+                zs_error *err);
     /* Name of sample i of that batch, for messages; borrowed, buf is scratch. */
     const char *(*name)(const zs_subject *s, int64_t i, char *buf, size_t cap);
     /* Shows what the weights can do: a picture, a line of the log. */
@@ -44,6 +47,6 @@ struct zs_subject {
     double distance;      /* rep-FD of the newest preview; < 0: none */
 };
 
-extern const zs_subject_kind zs_subject_images, zs_subject_codes;
+extern const zs_subject_kind zs_subject_images, zs_subject_classes, zs_subject_codes;
 
 #endif

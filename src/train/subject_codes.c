@@ -137,7 +137,7 @@ static int start(zs_subject *s, const zs_train_config *c, int64_t first, zs_erro
 
 /* ---- the loop's questions ---- */
 
-static int next(zs_subject *s, const float **x, int64_t *first, zs_error *err)
+static int next(zs_subject *s, const float **x, const float **target, int64_t *first, zs_error *err)
 {
     codes *k = s->self;
     const zs_codes *c = &k->codes;
@@ -151,6 +151,7 @@ static int next(zs_subject *s, const float **x, int64_t *first, zs_error *err)
     }
     *first = k->position;
     *x = k->x;
+    *target = NULL;
     k->position += k->batch;
     return ZS_OK;
 }
@@ -248,7 +249,7 @@ static void close_codes(zs_subject *s)
 }
 
 const zs_subject_kind zs_subject_codes = {.unit = "codes",
-                                          .latent = true,
+                                          .objective = ZS_OBJECTIVE_CODES,
                                           .open = open_codes,
                                           .layout = zs_prior_layout,
                                           .prepare = prepare,

@@ -45,7 +45,9 @@ static double samples_per_second(const trainer *t)
 
 static int open_data(trainer *t, zs_error *err)
 {
-    t->subject.kind = t->c->base ? &zs_subject_codes : &zs_subject_images;
+    t->subject.kind = t->c->base                             ? &zs_subject_codes
+                      : t->c->model.kind == ZS_MODEL_ENCODER ? &zs_subject_classes
+                                                             : &zs_subject_images;
     int status = t->subject.kind->open(&t->subject, t->c, err);
     if (status < 0)
         return status;
@@ -82,7 +84,7 @@ static int resume_or_init(trainer *t, zs_error *err)
 static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
 {
     const zs_gradient_config gc = {.model = &t->c->model,
-                                   .latent = t->subject.kind->latent,
+                                   .objective = t->subject.kind->objective,
                                    .layout = t->layout,
                                    .batch = t->c->batch,
                                    .micro = t->c->micro_batch,
@@ -238,13 +240,14 @@ static int numeric_failure(const trainer *t, zs_error *err)
 static int train_step(trainer *t, zs_error *err)
 {
     int64_t first;
-    const int64_t *timesteps;
-    const float *x, *noise;
-    int status = t->subject.kind->next(&t->subject, &x, &first, err);
+    const int64_t *timesteps = NULL;
+    const float *x, *target;
+    int status = t->subject.kind->next(&t->subject, &x, &target, &first, err);
     if (status < 0)
         return status;
-    zs_gradient_draw(t->gradient, first, &timesteps, &noise);
-    status = zs_gradient_run(t->gradient, &t->s, x, timesteps, noise, &t->loss, err);
+    if (!target)
+        zs_gradient_draw(t->gradient, first, &timesteps, &target);
+    status = zs_gradient_run(t->gradient, &t->s, x, timesteps, target, &t->loss, err);
     if (status < 0)
         return status;
     t->grad_norm = zs_grad_norm(t->s.b.grad, t->s.b.n);

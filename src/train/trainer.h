@@ -22,6 +22,7 @@ typedef struct zs_train_config {
 
     int64_t images;            /* train until at least so many images were seen, >= 1 */
     const char *data;          /* zs_source_open; the content may not change, its place may */
+    const char *val;           /* of an encoder: images to measure accuracy on, or NULL */
     const char *base_name;     /* what base was opened from, for people */
     const char *codes;         /* file that keeps the codes; NULL: codes.safetensors in the run */
     const char *out;           /* folder of the run */

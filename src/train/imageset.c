@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+#include "train/imageset.h"
+
+#include <string.h>
+
+int zs_imageset_new(zs_subject *s, size_t bytes, const zs_train_config *c, zs_error *err)
+{
+    zs_imageset *im = zs_calloc(1, bytes);
+    s->self = im;
+    if (!im)
+        return zs_fail_nomem(err, bytes, "a training set");
+    int status = zs_source_open(&im->source, c->data, err);
+    if (status < 0)
+        return status;
+    s->fingerprint = zs_source_fingerprint(im->source);
+    s->count = zs_source_count(im->source);
+    return ZS_OK;
+}
+
+int zs_imageset_open(zs_subject *s, const zs_train_config *c, zs_error *err)
+{
+    return zs_imageset_new(s, sizeof(zs_imageset), c, err);
+}
+
+zs_fit zs_imageset_fit(const zs_model_config *m)
+{
+    return strcmp(m->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
+}
+
+int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err)
+{
+    zs_imageset *im = s->self;
+    const zs_loader_config lc = {.batch = (int)c->batch,
+                                 .size = (int)c->model.image_size,
+                                 .channels = (int)c->model.channels,
+                                 .fit = zs_imageset_fit(&c->model),
+                                 .flip = c->flip,
+                                 .seed = c->seed,
+                                 .start = first,
+                                 .threads = c->loader_threads,
+                                 .prefetch = 2};
+    return zs_loader_open(&im->loader, im->source, &lc, err);
+}
+
+int zs_imageset_next(zs_subject *s, const float **x, int64_t *first, zs_error *err)
+{
+    zs_imageset *im = s->self;
+    int status = zs_loader_next(im->loader, &im->batch, err);
+    *x = im->batch.x;
+    *first = im->batch.first;
+    return status;
+}
+
+const char *zs_imageset_name(const zs_subject *s, int64_t i, char *buf, size_t cap)
+{
+    const zs_imageset *im = s->self;
+    return zs_source_name(im->source, im->batch.index[i], buf, cap);
+}
+
+int zs_imageset_bundle(zs_subject *s, const zs_train_config *c, const char *path,
+                       const zs_train_state *state, const json_t *extra, zs_error *err)
+{
+    (void)s;
+    const zs_bundle b = {
+        .config = &c->model, .params = state->layout, .weights = state->b.ema, .extra = extra};
+    return zs_bundle_write(path, &b, ZS_F32, err);
+}
+
+void zs_imageset_close(zs_subject *s)
+{
+    zs_imageset *im = s->self;
+    if (im) {
+        zs_loader_close(&im->loader);
+        zs_source_close(&im->source);
+    }
+    zs_free(im);
+    s->self = NULL;
+}
