@@ -87,6 +87,11 @@ static const conv_geometry convs[] = {
     {1, 61, 70, 9, 8, 3, 1, 2, 0, 0, 0},
     {1, 7, 10, 150, 70, 3, 1, 1, 1, 0, 0},
     {300, 3, 2, 8, 36, 3, 1, 1, 1, 0, 0},
+    /* gradients of weights: three, two and one rows of points at once, several parts */
+    {4, 15, 14, 40, 70, 3, 1, 1, 1, 0, 0},
+    {4, 15, 14, 100, 130, 3, 1, 1, 0, 0, 0},
+    {4, 15, 14, 100, 200, 3, 1, 1, 1, 0, 0},
+    {6, 33, 34, 5, 20, 3, 1, 0, 1, 0, 0},
     {32, 32, 32, 32, 32, 3, 1, 1, 1, 0, 1},
     {32, 16, 16, 64, 64, 3, 1, 1, 1, 0, 1},
     {32, 8, 8, 128, 128, 3, 1, 1, 1, 0, 1},
@@ -412,7 +417,13 @@ static void make_table(void)
     add_attention(1, 8, 8, 32, 1, false);
     add_attention(3, 4, 4, 24, 3, false);
     add_attention(1, 13, 11, 20, 4, false);
+    add_attention(2, 17, 33, 17, 1, false); /* several blocks of queries */
+    add_attention(1, 40, 25, 16, 2, false);
     add_attention(32, 8, 8, 128, 1, true);
+    add_attention(8, 16, 16, 512, 1, true);
+    add_attention(8, 14, 14, 768, 12, true);
+    add_attention(8, 16, 16, 1152, 16, true);
+    add_attention(1, 32, 32, 256, 1, true);
     add_attention(8, 16, 16, 256, 1, true);
     add_attention(8, 16, 16, 256, 4, true);
     add_resample(1, 1, 1, 1, false);

@@ -65,7 +65,7 @@ static void silu_edges(void **state)
         zs_elem_get()->silu(y, x, 40);
         for (int i = 0; i < 40; i++)
             assert_true(i % 4 == 0 ? (bool)isnan(y[i]) : y[i] == (x[i] > 0.0f ? x[i] : 0.0f));
-        zs_elem_get()->softmax(x, 1, 40);
+        zs_elem_get()->softmax(x, 1.0f, 1, 40);
         for (int i = 0; i < 40; i++)
             assert_true(isnan(x[i]));
     }

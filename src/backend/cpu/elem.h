@@ -29,8 +29,8 @@ typedef struct zs_elem_fns {
      * stream with this key and counter words 1..3; n is a multiple of 4 except in a last call. */
     void (*dropout)(float *y, const float *x, int64_t n, float p, float f, uint32_t block,
                     const uint32_t ctr[4], const uint32_t key[2]);
-    /* In place: each row of s[rows][n] becomes its softmax. */
-    void (*softmax)(float *s, int64_t rows, int64_t n);
+    /* In place: each row of s[rows][n] becomes the softmax of scale*s, scale > 0. */
+    void (*softmax)(float *s, float scale, int64_t rows, int64_t n);
     /* dp[rows][n] becomes f * p * (dp - sum of p*dp over the row). */
     void (*softmax_bwd)(float *dp, const float *p, float f, int64_t rows, int64_t n);
 } zs_elem_fns;

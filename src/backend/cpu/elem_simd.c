@@ -222,59 +222,71 @@ static void dropout(float *y, const float *x, int64_t n, float p, float f, uint3
     }
 }
 
-/* Largest of n, with one candidate per lane; NaN may be lost here, and comes back in the sum. */
+/* Lane by lane; NaN may be lost here, and comes back in the sum. */
+static vec larger(vec a, vec b)
+{
+#ifdef ZS_HAVE_VEC
+    ivec m = (ivec)(b > a);
+    return (vec)((m & (ivec)b) | (~m & (ivec)a));
+#else
+    return b > a ? b : a;
+#endif
+}
+
+/* Largest of n. */
 static float largest(const float *s, int64_t n)
 {
-    float lane[LANES], top;
+    vec most = vec_set(s[0]), other = most;
+    float lane[VL], top = s[0];
     int64_t i = 0;
-    for (int j = 0; j < LANES; j++)
-        lane[j] = s[0];
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] = s[i + j] > lane[j] ? s[i + j] : lane[j];
-    top = lane[0];
-    for (int j = 1; j < LANES; j++)
+    for (; i + 2 * VL <= n; i += 2 * VL) {
+        most = larger(most, vec_load(s + i));
+        other = larger(other, vec_load(s + i + VL));
+    }
+    vec_save(lane, larger(most, other));
+    for (int j = 0; j < VL; j++)
         top = lane[j] > top ? lane[j] : top;
     for (; i < n; i++)
         top = s[i] > top ? s[i] : top;
     return top;
 }
 
-static float dot(const float *restrict a, const float *restrict b, int64_t n)
+static float dot(const float *a, const float *b, int64_t n)
 {
-    float lane[LANES] = {0}, sum = 0.0f;
+    vec x = vec_zero(), y = vec_zero();
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] += a[i + j] * b[i + j];
+    for (; i + 2 * VL <= n; i += 2 * VL) {
+        x += vec_load(a + i) * vec_load(b + i);
+        y += vec_load(a + i + VL) * vec_load(b + i + VL);
+    }
+    float sum = vec_sum(x + y);
     for (; i < n; i++)
-        lane[0] += a[i] * b[i];
-    for (int j = 0; j < LANES; j++)
-        sum += lane[j];
+        sum += a[i] * b[i];
     return sum;
 }
 
-static float total(const float *s, int64_t n)
+/* s becomes exp(scale * (s - top)); returns the sum. */
+static float exponentials(float *s, float scale, float top, int64_t n)
 {
-    float lane[LANES] = {0}, sum = 0.0f;
+    vec sum = vec_zero(), shift = vec_set(scale * top);
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] += s[i + j];
-    for (; i < n; i++)
-        lane[0] += s[i];
-    for (int j = 0; j < LANES; j++)
-        sum += lane[j];
-    return sum;
+    for (; i + VL <= n; i += VL) {
+        vec e = vec_exp(vec_load(s + i) * scale - shift);
+        vec_save(s + i, e);
+        sum += e;
+    }
+    float total = vec_sum(sum);
+    for (; i < n; i++) {
+        s[i] = zs_expf(s[i] * scale - scale * top);
+        total += s[i];
+    }
+    return total;
 }
 
-static void softmax(float *s, int64_t rows, int64_t n)
+static void softmax(float *s, float scale, int64_t rows, int64_t n)
 {
     for (int64_t r = 0; r < rows; r++, s += n) {
-        float top = largest(s, n);
-        for (int64_t i = 0; i < n; i++)
-            s[i] = zs_expf(s[i] - top);
-        float f = 1.0f / total(s, n);
+        float f = 1.0f / exponentials(s, scale, largest(s, n), n);
         for (int64_t i = 0; i < n; i++)
             s[i] *= f;
     }
