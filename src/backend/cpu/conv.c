@@ -4,6 +4,7 @@
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/fast.h"
 #include "backend/cpu/wino_conv.h"
+#include "backend/cpu/wino_dw.h"
 
 #include <stdatomic.h>
 
@@ -25,6 +26,7 @@ static const algorithm input_gradient[] = {
     {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws, NULL},
 };
 static const algorithm weight_gradient[] = {
+    {ZS_CONV_WINOGRAD, zs_conv_wino_dw_can, zs_conv_wino_dw, zs_conv_wino_dw_ws, NULL},
     {ZS_CONV_DIRECT, zs_conv_direct_dw_can, zs_conv_direct_dw, zs_conv_direct_dw_ws, NULL},
 };
 

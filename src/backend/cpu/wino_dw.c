@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/* The tiles are cut into parts, the points into sets of rows; a unit of work is the product of one
+ * set over one part, block by block of as many tiles as a core's cache holds V and D of. With
+ * more threads than that gives work to, units are cut by panels of outputs, too. A unit owns its
+ * T, and the parts are added in order, so no sum depends on the threads. */
+#include "backend/cpu/wino_dw.h"
+#include "backend/cpu/conv_direct.h"
+#include "backend/cpu/tile.h"
+
+#include <string.h>
+
+enum {
+    BLOCK_BYTES = 768 << 10, /* of V and D of a block */
+    BLOCK_TILES = 56,        /* fewer only if one row of points has no room for them ... */
+    BLOCK_TILES_MIN = 32,    /* ... but never less */
+    BLOCK_TILES_MAX = 192,   /* of one float sum */
+    PART_TILES = 192,        /* at least */
+    UNITS = 12,              /* that parts are made for */
+    T_BYTES = 16 << 20,      /* of the parts, unless there is only one */
+    SLICE = 64,              /* channels whose dU is in the cache before it is folded into T */
+    UNPACK_ROWS = 16,
+    /* Below these the direct product is faster. */
+    CHANNELS_MIN = 4,
+    TILES_MIN = 8,
+    TILE_PIXELS_MIN = 6 /* of the tile's 16, on average */
+};
+
+typedef struct plan {
+    const zs_call *c;
+    const zs_tile_fns *tile;
+    const zs_wino_dw_fns *fns;
+    zs_wino g;
+    zs_wino_dy dy;
+    zs_wino_cut cut;
+    int rows; /* of points in a set */
+    int64_t sets, parts, panels, groups;
+    int64_t block;             /* tiles, at most */
+    int64_t vks, us, ts, part; /* floats from a point to the next in V, dU; see zs_wino_unpack */
+    double *db;                /* [parts][panels][nr] */
+    float *t;
+    float *scratch; /* of thread 0; the next is `per_thread` floats on */
+    int64_t per_thread;
+} plan;
+
+/* Tiles of which V and D of `rows` rows of points fill the cache. */
+static int64_t fitting(const plan *p, int rows)
+{
+    int64_t width = p->g.ld + zs_div_up(p->panels, p->groups) * p->tile->nr;
+    return BLOCK_BYTES / (int64_t)sizeof(float) / (rows * p->g.p * width);
+}
+
+/* As many rows at once as there is room for with blocks of a fair size. */
+static void choose_cut(plan *p)
+{
+    int64_t enough = zs_min64(BLOCK_TILES, p->g.tiles);
+    p->cut = ZS_WINO_ALL;
+    while (p->cut > ZS_WINO_ROW && fitting(p, zs_wino_cut_rows(p->cut)) < enough)
+        p->cut--;
+    p->rows = zs_wino_cut_rows(p->cut);
+    p->sets = p->g.p / p->rows;
+}
+
+static void choose_parts(plan *p)
+{
+    int64_t fit = T_BYTES / (int64_t)sizeof(float) / p->part;
+    p->parts = zs_min64(zs_div_up(UNITS, p->sets), zs_min64(p->g.tiles / PART_TILES, fit));
+    p->parts = zs_max64(p->parts, 1);
+    int64_t most = zs_div_up(p->g.tiles, p->parts);
+    int64_t block = zs_max64(zs_min64(fitting(p, p->rows), BLOCK_TILES_MAX), BLOCK_TILES_MIN);
+    p->block = zs_div_up(most, zs_div_up(most, block));
+}
+
+static plan plan_of(const zs_call *c)
+{
+    zs_conv s = zs_conv_dw(c);
+    plan p = {.c = c, .tile = zs_tile_get(), .fns = zs_wino_dw_get(), .groups = 1};
+    int nr = p.tile->nr;
+    p.g = zs_wino_of(ZS_WINO_F4, &c->in[0], s.yh, s.yw, s.pad);
+    p.g.ld = zs_align16(s.c);
+    if (p.g.ld % 32 == 0) /* an odd number of lines uses all sets of the cache */
+        p.g.ld += 16;
+    p.panels = zs_div_up(s.o, nr);
+    p.ts = p.panels * s.c * nr + 16;
+    p.part = zs_align16(p.g.p * 3 * p.ts);
+    choose_cut(&p);
+    choose_parts(&p);
+    while (p.sets * p.parts * p.groups < c->threads && p.groups < p.panels)
+        p.groups++;
+    p.vks = p.block * p.g.ld + 16;
+    p.us = zs_align16(zs_min64(s.c, SLICE) * nr) + 16;
+    p.dy =
+        (zs_wino_dy){.dy = c->in[1].p, .o = s.o, .nr = nr, .step = zs_align16(p.block * nr) + 16};
+    p.dy.ks = zs_div_up(p.panels, p.groups) * p.dy.step + 16;
+    p.per_thread = zs_align16(p.rows * p.g.p * (p.vks + p.dy.ks) + p.g.p * p.us);
+    p.db = c->ws;
+    p.t = (float *)c->ws + zs_align16(2 * p.parts * p.panels * nr);
+    p.scratch = p.t + p.parts * p.part;
+    return p;
+}
+
+/* dU of one point for channels [c0, c1) and one panel. */
+static void product(float *u, const plan *p, const float *v, const float *d, int64_t tiles,
+                    int64_t c0, int64_t c1, int cols)
+{
+    zs_tile_in in = {.b = d, .a_row = 1, .a_k = p->g.ld, .len = tiles, .runs = 1, .groups = 1};
+    int64_t n = zs_div_up(c1 - c0, p->tile->mr);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t from = c0 + i * (c1 - c0) / n, to = c0 + (i + 1) * (c1 - c0) / n;
+        in.a = v + from;
+        p->tile->product(u + (from - c0) * p->tile->nr, &in, (int)(to - from), cols);
+    }
+}
+
+/* A block of tiles of a unit, transformed. */
+typedef struct block {
+    const plan *p;
+    float *v, *d, *u; /* scratch */
+    int64_t tiles;
+    int64_t part, set, panel0, panel1;
+    bool fresh; /* the first of its part */
+} block;
+
+/* T += what a row of points contributes to one panel; d is that row's D of the panel. */
+static void add_row(const block *b, const float *v, const float *d, int row, int64_t panel)
+{
+    const plan *p = b->p;
+    const int nr = p->tile->nr;
+    int cols = (int)zs_min64(nr, p->dy.o - panel * nr);
+    float *t = p->t + b->part * p->part + row * 3 * p->ts + panel * p->g.c * nr;
+    int64_t slices = zs_div_up(p->g.c, SLICE);
+    for (int64_t i = 0; i < slices; i++) {
+        int64_t c0 = i * p->g.c / slices, c1 = (i + 1) * p->g.c / slices;
+        for (int64_t j = 0; j < p->g.p; j++)
+            product(b->u + j * p->us, p, v + j * p->vks, d + j * p->dy.ks, b->tiles, c0, c1, cols);
+        p->fns->fold(t + c0 * nr, p->ts, b->u, p->us, (c1 - c0) * nr, b->fresh);
+    }
+}
+
+/* Panel by panel, so that one point's D of it stays in the first-level cache. */
+static void add_block(const block *b)
+{
+    const plan *p = b->p;
+    const int nr = p->tile->nr, side = p->g.p;
+    for (int i = 0; i < p->rows; i++) {
+        int row = zs_wino_cut_row(p->cut, (int)b->set, i);
+        for (int64_t panel = b->panel0; panel < b->panel1; panel++) {
+            const float *d = b->d + i * side * p->dy.ks + (panel - b->panel0) * p->dy.step;
+            double *db = p->db + (b->part * p->panels + panel) * nr;
+            if (row == 1 && b->fresh)
+                memset(db, 0, (size_t)nr * sizeof *db);
+            if (row == 1)
+                p->fns->sum(db, d + p->dy.ks, b->tiles, nr);
+            add_row(b, b->v + i * side * p->vks, d, row, panel);
+        }
+    }
+}
+
+/* Units [begin, end) of parts x sets x groups. */
+static void run_units(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const plan *p = ctx;
+    zs_wino_dy dy = p->dy;
+    dy.g = &p->g;
+    block b = {.p = p, .v = p->scratch + thread * p->per_thread};
+    b.d = b.v + p->rows * p->g.p * p->vks;
+    b.u = b.d + p->rows * p->g.p * dy.ks;
+    for (int64_t unit = begin; unit < end; unit++) {
+        int64_t group = unit % p->groups;
+        b.set = unit / p->groups % p->sets;
+        b.part = unit / p->groups / p->sets;
+        b.panel0 = group * p->panels / p->groups;
+        b.panel1 = (group + 1) * p->panels / p->groups;
+        int64_t first = b.part * p->g.tiles / p->parts, last = (b.part + 1) * p->g.tiles / p->parts;
+        for (int64_t at = first; at < last; at += b.tiles) {
+            b.tiles = zs_min64(p->block, last - at);
+            b.fresh = at == first;
+            p->fns->rows[p->cut][b.set](b.v, p->vks, &p->g, p->c->in[0].p, at, b.tiles);
+            p->fns->dy[p->cut][b.set](b.d, &dy, at, b.tiles, b.panel0, b.panel1);
+            add_block(&b);
+        }
+    }
+}
+
+/* dw += T, a panel and some channels at a time. */
+static void unpack_units(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const plan *p = ctx;
+    const int nr = p->tile->nr;
+    int64_t slices = zs_div_up(p->g.c, UNPACK_ROWS);
+    (void)thread;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t o = i / slices * nr, c = i % slices * UNPACK_ROWS;
+        zs_wino_unpack t = {.dw = p->c->out[0].p + c * p->dy.o + o,
+                            .t = p->t + o * p->g.c + c * nr,
+                            .part = p->part,
+                            .parts = p->parts,
+                            .ts = p->ts,
+                            .ld = p->dy.o,
+                            .plane = p->g.c * p->dy.o,
+                            .rows = (int)zs_min64(UNPACK_ROWS, p->g.c - c),
+                            .cols = (int)zs_min64(nr, p->dy.o - o),
+                            .nr = nr};
+        p->fns->unpack(&t);
+    }
+}
+
+static void add_bias(const plan *p)
+{
+    for (int64_t o = 0; o < p->dy.o; o++) {
+        double sum = 0;
+        for (int64_t i = 0; i < p->parts; i++)
+            sum += p->db[i * p->panels * p->tile->nr + o];
+        p->c->out[1].p[o] += (float)sum;
+    }
+}
+
+bool zs_conv_wino_dw_can(const zs_call *c)
+{
+    zs_conv s = zs_conv_dw(c);
+    int64_t pixels = s.yh * s.yw, tiles = zs_div_up(s.yh, 4) * zs_div_up(s.yw, 4);
+    return s.k == 3 && s.stride == 1 && s.pad <= 2 && s.c >= CHANNELS_MIN &&
+           s.n * tiles >= TILES_MIN && pixels >= TILE_PIXELS_MIN * tiles;
+}
+
+size_t zs_conv_wino_dw_ws(const zs_call *c)
+{
+    plan p = plan_of(c);
+    int64_t shared = p.scratch - (float *)c->ws;
+    return (size_t)(shared + c->threads * p.per_thread) * sizeof(float);
+}
+
+void zs_conv_wino_dw(const zs_call *c)
+{
+    plan p = plan_of(c);
+    zs_parallel_for(p.parts * p.sets * p.groups, 1, run_units, &p);
+    zs_parallel_for(p.panels * zs_div_up(p.g.c, UNPACK_ROWS), 1, unpack_units, &p);
+    if (c->out[1].p)
+        add_bias(&p);
+}
