@@ -6,6 +6,7 @@
 #include "io/mapfile.h"
 #include "io/nameindex.h"
 #include "io/tensorfile.h"
+#include "io/tensorwrite.h"
 
 #include <zip.h>
 
@@ -73,6 +74,10 @@ int zs_tensorfile_add_storage(zs_tensorfile *f, size_t *index, zs_tfstorage s, z
 bool zs_shape_bytes(size_t *bytes, int64_t *numel, const int64_t *shape, int nd, size_t elem);
 
 extern const zs_tfkind zs_tfkind_safetensors, zs_tfkind_zip, zs_tfkind_torch_legacy, zs_tfkind_npy;
+
+/* Appends what a .npy file holds before the elements of t; *bytes are theirs. */
+int zs_npy_head(zs_strbuf *b, size_t *bytes, const char *path, const zs_tensorout *t,
+                zs_error *err);
 
 /* Readers of an opened archive (f->zip). */
 int zs_torchzip_open(zs_tensorfile *f, uint64_t data_pkl, zs_error *err);

@@ -138,7 +138,7 @@ static const char *npy_code(zs_dtype t)
     return NULL;
 }
 
-static void npy_header(zs_strbuf *b, const zs_tensorout *t)
+static void npy_dictionary(zs_strbuf *b, const zs_tensorout *t)
 {
     zs_strbuf_addf(b, "{'descr': '%s', 'fortran_order': False, 'shape': (", npy_code(t->dtype));
     for (int i = 0; i < t->nd; i++)
@@ -149,30 +149,40 @@ static void npy_header(zs_strbuf *b, const zs_tensorout *t)
     zs_strbuf_append(b, "\n", 1);
 }
 
-int zs_npy_write(const char *path, const zs_tensorout *t, zs_error *err)
+int zs_npy_head(zs_strbuf *b, size_t *bytes, const char *path, const zs_tensorout *t, zs_error *err)
 {
-    size_t bytes = 0;
-    zs_strbuf header = {0};
-    zs_outfile o;
-    int status = check_tensor(&bytes, path, t, err);
+    uint8_t head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
+    zs_strbuf text = {0};
+    int status = check_tensor(bytes, path, t, err);
     if (status < 0)
         return status;
     if (!npy_code(t->dtype))
         return zs_fail(err, ZS_E_UNSUPPORTED, "%s: NumPy has no %s; convert to F32 first", path,
                        zs_dtype_name(t->dtype));
-    npy_header(&header, t);
-    status =
-        header.failed ? zs_fail_nomem(err, ALIGN, "an npy header") : zs_outfile_open(&o, path, err);
+    npy_dictionary(&text, t);
+    head[8] = (uint8_t)text.n;
+    head[9] = (uint8_t)(text.n >> 8);
+    zs_strbuf_append(b, (const char *)head, sizeof head);
+    zs_strbuf_append(b, text.s ? text.s : "", text.n);
+    status = text.failed || b->failed ? zs_fail_nomem(err, ALIGN, "an npy header") : ZS_OK;
+    zs_strbuf_free(&text);
+    return status;
+}
+
+int zs_npy_write(const char *path, const zs_tensorout *t, zs_error *err)
+{
+    size_t bytes = 0;
+    zs_strbuf head = {0};
+    zs_outfile o;
+    int status = zs_npy_head(&head, &bytes, path, t, err);
+    if (status >= 0)
+        status = zs_outfile_open(&o, path, err);
     if (status >= 0) {
-        uint8_t head[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
-        head[8] = (uint8_t)header.n;
-        head[9] = (uint8_t)(header.n >> 8);
-        fwrite(head, 1, sizeof head, o.f);
-        fwrite(header.s, 1, header.n, o.f);
+        fwrite(head.s, 1, head.n, o.f);
         if (bytes > 0)
             fwrite(t->data, 1, bytes, o.f);
         status = zs_outfile_commit(&o, err);
     }
-    zs_strbuf_free(&header);
+    zs_strbuf_free(&head);
     return status;
 }

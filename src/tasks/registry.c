@@ -14,6 +14,7 @@ static const zs_task *const tasks[] = {&zs_task_demo,
                                        &zs_task_interpolate,
                                        &zs_task_sample,
                                        &zs_task_edit,
+                                       &zs_task_eval,
                                        &zs_task_apply,
                                        &zs_task_bench,
                                        NULL};

@@ -132,6 +132,31 @@ static void test_round_trip(void **state)
     assert_int_equal(zs_npy_write("/nowhere/x", &half, NULL), ZS_E_IO);
 }
 
+static void test_npz_round_trip(void **state)
+{
+    (void)state;
+    static const double mu[3] = {1.5, -2, 1e300};
+    static const int64_t count[1] = {50000};
+    const zs_tensorout t[] = {{"mu", ZS_F64, 1, {3}, mu},
+                              {"empty", ZS_F32, 2, {0, 4}, NULL},
+                              {"count", ZS_I64, 0, {0}, count}};
+    zs_tensorfile *f = NULL;
+    zs_error err = {0};
+    double got[3];
+    int64_t n = 0;
+    if (zs_npz_write(path, t, 3, &err) < 0 || zs_tensorfile_open(&f, path, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_string_equal(zs_tensorfile_format(f), "npz");
+    assert_int_equal(zs_tensorfile_count(f), 3);
+    size_t i = (size_t)zs_tensorfile_find(f, "mu"), k = (size_t)zs_tensorfile_find(f, "count");
+    assert_int_equal(zs_tensorfile_read_raw(f, i, got, sizeof got, &err), ZS_OK);
+    assert_memory_equal(got, mu, sizeof mu);
+    assert_int_equal(zs_tensorfile_read_i64(f, k, &n, 1, &err), ZS_OK);
+    assert_int_equal(n, 50000);
+    zs_tensorfile_close(&f);
+    assert_int_equal(zs_npz_write("/nowhere/x", t, 3, NULL), ZS_E_IO);
+}
+
 #define H(descr, fortran, shape) \
     "{'descr': " descr ", 'fortran_order': " fortran ", 'shape': " shape ", }"
 
@@ -235,10 +260,15 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_orders),     cmocka_unit_test(test_types),
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_bad_headers),
-        cmocka_unit_test(test_damage),     cmocka_unit_test(test_npz),
-        cmocka_unit_test(test_npz_damage), cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_orders),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_npz_round_trip),
+        cmocka_unit_test(test_bad_headers),
+        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_npz),
+        cmocka_unit_test(test_npz_damage),
+        cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, make_path, remove_path);
 }
