@@ -3,6 +3,7 @@
  * has, against the reference; and the same bits for any number of threads. */
 #include "backend/cpu/conv.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/wino_conv.h"
 #include "tests/ops/cases.h"
 
 #include <math.h>
@@ -118,6 +119,9 @@ static void compare_isa(zs_isa isa)
     zs_isa before = zs_isa_get();
     zs_isa_set(isa);
     int failed = compare_path(ZS_CONV_WINOGRAD) + compare_path(ZS_CONV_DIRECT);
+    zs_wino_kind_set(ZS_WINO_F6);
+    failed += compare_path(ZS_CONV_WINOGRAD);
+    zs_wino_kind_set(-1);
     zs_isa_set(before);
     assert_int_equal(failed, 0);
 }

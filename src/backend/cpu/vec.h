@@ -51,8 +51,10 @@ typedef float vec;
 /* Asks for a line of memory, which need not exist, to be brought to L2. */
 #if defined(__GNUC__)
 #define VEC_PREFETCH(p) __builtin_prefetch(p, 0, 3)
+#define VEC_PREFETCH_WRITE(p) __builtin_prefetch(p, 1, 2)
 #else
 #define VEC_PREFETCH(p) (void)0
+#define VEC_PREFETCH_WRITE(p) (void)0
 #endif
 
 ZS_INLINE vec vec_load(const float *p)

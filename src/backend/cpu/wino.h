@@ -99,6 +99,8 @@ typedef void (*zs_wino_out_fn)(const zs_wino_out *out, const float *mm, int64_t 
 
 typedef struct zs_wino_out_fns {
     zs_wino_out_fn tiles[ZS_WINO_KINDS];
+    /* Asks for the memory of y that the tile will be written to. */
+    void (*ahead)(const zs_wino_out *out, const zs_wino *g, int64_t tile);
 } zs_wino_out_fns;
 
 ZS_SIMD_TABLES(zs_wino_out_fns, zs_wino_out);

@@ -3,11 +3,16 @@
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/tile.h"
 
+#include <stdatomic.h>
+
 enum {
     BLOCK_BYTES = 600 << 10, /* of V, when each thread has its own: with a panel of U, of L2 */
     SHARED_TILES = 256,      /* as many tiles as a shared block has, and up to which it is shared */
     SHARED_WEIGHTS = 1 << 18, /* C*O from which U would be too large to keep */
-    SHARED_DEPTH = 64         /* channels of a panel of U, in L2 */
+    SHARED_DEPTH = 64,        /* channels of a panel of U, in L2 */
+    F6_SIDE = 192,            /* sides of images and numbers of channels for F(6x6,3x3) */
+    F6_CHANNELS = 64,
+    F6_WEIGHTS = 1 << 14 /* C*O at most */
 };
 
 /* Everything here follows from the shapes, the instruction set and the number of threads that the
@@ -47,11 +52,28 @@ static void plan_cut(plan *p)
     p->m_ks = p->block * p->tile->nr + 16;
 }
 
+static atomic_int forced = -1;
+
+void zs_wino_kind_set(int kind)
+{
+    atomic_store(&forced, kind);
+}
+
+/* For images of oh x ow. The larger tiles pay where their borders are few and U stays in cache. */
+static zs_wino_kind choose(int64_t oh, int64_t ow, int64_t c, int64_t o)
+{
+    int kind = atomic_load(&forced);
+    if (kind >= 0)
+        return (zs_wino_kind)kind;
+    bool large = oh >= F6_SIDE && ow >= F6_SIDE && zs_min64(c, o) >= F6_CHANNELS;
+    return large && c * o <= F6_WEIGHTS ? ZS_WINO_F6 : ZS_WINO_F4;
+}
+
 static plan plan_fwd(const zs_call *c)
 {
     zs_conv s = zs_conv_fwd(c);
     plan p = {.c = c,
-              .g = zs_wino_of(ZS_WINO_F4, &c->in[0], s.yh, s.yw, s.pad),
+              .g = zs_wino_of(choose(s.yh, s.yw, s.c, s.o), &c->in[0], s.yh, s.yw, s.pad),
               .w = {c->in[1].p, s.c, s.o, false},
               .out = {c->out[0].p, c->in[2].p, c->in[3].p, s.o, 0, 0}};
     plan_cut(&p);
@@ -62,7 +84,7 @@ static plan plan_dx(const zs_call *c)
 {
     zs_conv s = zs_conv_dx(c);
     plan p = {.c = c,
-              .g = zs_wino_of(ZS_WINO_F4, &c->in[0], s.h, s.w, 2 - s.pad),
+              .g = zs_wino_of(choose(s.h, s.w, s.c, s.o), &c->in[0], s.h, s.w, 2 - s.pad),
               .w = {c->in[1].p, s.o, s.c, true},
               .out = {c->out[0].p, NULL, NULL, s.c, 0, 0}};
     plan_cut(&p);
@@ -119,24 +141,46 @@ static float *m_of(const plan *p, int thread)
     return v_of(p, p->c->threads) + (p->shared ? v_floats(p) : 0) + thread * m_floats(p);
 }
 
-/* mm[k][tile][nr] = V[k] U[k] over channels [c, c+depth) of V, for `count` tiles; c > 0: +=. */
-static void products(const plan *p, float *mm, const float *v, const float *u, int64_t count,
-                     int64_t c, int cols)
+static zs_wino_out panel_out(const plan *p, int64_t panel)
 {
-    int64_t steps = zs_div_up(count, p->tile->mr);
+    zs_wino_out out = p->out;
+    out.o = panel * p->tile->nr;
+    out.cols = (int)zs_min64(p->tile->nr, p->w.o - out.o);
+    return out;
+}
+
+/* A panel of outputs of tiles [first, first+count): M, then y. */
+typedef struct piece {
+    const plan *p;
+    zs_wino_out out;
+    int64_t first, count;
+    const float *v;
+    float *mm;
+} piece;
+
+/* mm[k][tile][nr] = V[k] U[k] over channels [c, c+depth); c > 0: +=. The memory of y is asked for
+ * during the last of these. */
+static void products(const piece *t, const float *u, int64_t c)
+{
+    const plan *p = t->p;
+    int64_t steps = zs_div_up(t->count, p->tile->mr), points = p->g.points;
     zs_tile_in in = {.a_row = p->g.ld,
                      .a_k = 1,
                      .len = zs_min64(p->depth, p->w.c - c),
                      .runs = 1,
                      .groups = 1,
                      .more = c > 0};
-    for (int64_t k = 0; k < p->g.points; k++) {
+    for (int64_t k = 0; k < points; k++) {
         in.b = u + k * p->u_ks;
         for (int64_t s = 0; s < steps; s++) {
-            int64_t i0 = s * count / steps, i1 = (s + 1) * count / steps;
-            in.a = v + k * p->v_ks + i0 * p->g.ld + c;
-            p->tile->product(mm + k * p->m_ks + i0 * p->tile->nr, &in, (int)(i1 - i0), cols);
+            int64_t i0 = s * t->count / steps, i1 = (s + 1) * t->count / steps;
+            in.a = t->v + k * p->v_ks + i0 * p->g.ld + c;
+            p->tile->product(t->mm + k * p->m_ks + i0 * p->tile->nr, &in, (int)(i1 - i0),
+                             t->out.cols);
         }
+        for (int64_t i = k * t->count / points;
+             c + p->depth >= p->w.c && i < (k + 1) * t->count / points; i++)
+            zs_wino_out_get()->ahead(&t->out, &p->g, t->first + i);
     }
 }
 
@@ -147,18 +191,10 @@ static void weights(const plan *p, float *u, int64_t panel, int64_t c)
                                       zs_min64(p->w.c, c + p->depth));
 }
 
-static int panel_cols(const plan *p, int64_t panel)
+static void finish(const piece *t)
 {
-    return (int)zs_min64(p->tile->nr, p->w.o - panel * p->tile->nr);
-}
-
-/* A panel of outputs of tiles [first, first+count) from M. */
-static void finish(const plan *p, int64_t panel, const float *mm, int64_t first, int64_t count)
-{
-    zs_wino_out out = p->out;
-    out.o = panel * p->tile->nr;
-    out.cols = panel_cols(p, panel);
-    zs_wino_out_get()->tiles[p->g.kind](&out, mm, p->m_ks, &p->g, first, count);
+    const plan *p = t->p;
+    zs_wino_out_get()->tiles[p->g.kind](&t->out, t->mm, p->m_ks, &p->g, t->first, t->count);
 }
 
 /* All panels of U, one after the other. */
@@ -190,8 +226,9 @@ static void run_blocks(void *ctx, int64_t begin, int64_t end, int thread)
         int64_t first = b * p->block, count = zs_min64(p->block, p->g.tiles - first);
         zs_wino_in_get()->tiles[p->g.kind](v, p->v_ks, &p->g, p->c->in[0].p, first, count);
         for (int64_t i = 0; i < p->panels; i++) {
-            products(p, mm, v, panel_of(p, i), count, 0, panel_cols(p, i));
-            finish(p, i, mm, first, count);
+            piece t = {p, panel_out(p, i), first, count, v, mm};
+            products(&t, panel_of(p, i), 0);
+            finish(&t);
         }
     }
 }
@@ -217,11 +254,12 @@ static void share_panels(void *ctx, int64_t begin, int64_t end, int thread)
     const plan *p = s->p;
     float *u = u_of(p, thread), *mm = m_of(p, thread);
     for (int64_t i = begin; i < end; i++) {
+        piece t = {p, panel_out(p, i), s->first, s->count, v_of(p, 0), mm};
         for (int64_t c = 0; c < p->w.c; c += p->depth) {
             weights(p, u, i, c);
-            products(p, mm, v_of(p, 0), u, s->count, c, panel_cols(p, i));
+            products(&t, u, c);
         }
-        finish(p, i, mm, s->first, s->count);
+        finish(&t);
     }
 }
 
@@ -245,15 +283,18 @@ static void run(plan *p)
     zs_parallel_for(zs_div_up(p->g.tiles, p->block), 1, run_blocks, p);
 }
 
-static bool can(const zs_conv *s)
+/* To images of oh x ow. Few channels leave the transforms without products to pay for them, and
+ * tiles that are mostly outside of the image need as many products as direct sums. */
+static bool can(const zs_conv *s, int64_t oh, int64_t ow)
 {
-    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->c >= 8 && s->o >= 8;
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->c >= 8 && s->o >= 8 &&
+           oh * ow >= 6 * zs_div_up(oh, 4) * zs_div_up(ow, 4);
 }
 
 bool zs_conv_wino_can(const zs_call *c)
 {
     zs_conv s = zs_conv_fwd(c);
-    return can(&s);
+    return can(&s, s.yh, s.yw);
 }
 
 size_t zs_conv_wino_ws(const zs_call *c)
@@ -290,7 +331,7 @@ const zs_packer zs_conv_wino_packer = {packing, pack};
 bool zs_conv_wino_dx_can(const zs_call *c)
 {
     zs_conv s = zs_conv_dx(c);
-    return can(&s);
+    return can(&s, s.h, s.w);
 }
 
 size_t zs_conv_wino_dx_ws(const zs_call *c)

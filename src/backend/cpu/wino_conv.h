@@ -6,7 +6,11 @@
 
 #include "backend/cpu/wino.h"
 
-bool zs_conv_wino_can(const zs_call *c); /* 3x3, stride 1, pad <= 2 */
+/* For tests: this zs_wino_kind for all sizes; -1: the rule. It must not change between planning
+ * and running. */
+void zs_wino_kind_set(int kind);
+
+bool zs_conv_wino_can(const zs_call *c); /* 3x3, stride 1, pad <= 2, where it pays */
 void zs_conv_wino(const zs_call *c);
 size_t zs_conv_wino_ws(const zs_call *c);
 extern const zs_packer zs_conv_wino_packer;

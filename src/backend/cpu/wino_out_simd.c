@@ -67,6 +67,15 @@ ZS_INLINE void tiles(const zs_wino_out *out, const float *mm, int64_t ks, const 
     }
 }
 
+static void ahead(const zs_wino_out *out, const zs_wino *g, int64_t tile)
+{
+    place t = place_of(g, out, tile);
+    for (int i = 0; i < t.rows; i++)
+        for (int j = 0; j < t.cols; j++)
+            for (int o = 0; o < out->cols; o += 16)
+                VEC_PREFETCH_WRITE(out->y + t.at + i * t.row + j * t.pixel + o);
+}
+
 static void tiles4(const zs_wino_out *out, const float *mm, int64_t ks, const zs_wino *g,
                    int64_t first, int64_t count)
 {
@@ -79,4 +88,4 @@ static void tiles6(const zs_wino_out *out, const float *mm, int64_t ks, const zs
     tiles(out, mm, ks, g, first, count, 6);
 }
 
-const zs_wino_out_fns ZS_SIMD(zs_wino_out) = {{tiles4, tiles6}};
+const zs_wino_out_fns ZS_SIMD(zs_wino_out) = {{tiles4, tiles6}, ahead};
