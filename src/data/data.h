@@ -6,7 +6,8 @@
 #include "data/grid.h"      /* zs_grid: image grids */
 #include "data/labels.h"    /* zs_labels: attributes of images from CSV or CelebA text */
 #include "data/loader.h"    /* zs_loader: shuffled, augmented, prefetched batches */
-#include "data/source.h"    /* zs_source: folder, IDX, ... behind one --data syntax */
+#include "data/sink.h"      /* zs_sink: packing images into folders, tar shards, LMDB */
+#include "data/source.h"    /* zs_source: folder, tar, LMDB, IDX, ... behind one syntax */
 #include "data/transform.h" /* resize, crop, flip, to and from [-1,1] floats */
 
 #endif

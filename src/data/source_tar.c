@@ -13,10 +13,11 @@
 #include <string.h>
 
 typedef struct tar_image {
-    char *name; /* owned: "a/b.png", with several shards "shard.tar/a/b.png" */
+    char *name; /* owned: "a/b.png", or "shard.tar/a/b.png" where shards share names */
     zs_span data;
     char *class_text; /* owned or NULL */
     int label;
+    size_t shard;
 } tar_image;
 
 typedef struct tar_source {
@@ -24,6 +25,7 @@ typedef struct tar_source {
     zs_mapfile *maps; /* [shards.count] */
     tar_image *images;
     size_t count, cap;
+    bool prefixed; /* the names begin with the shard's */
 } tar_source;
 
 static bool claims_tar(const char *spec)
@@ -82,18 +84,17 @@ static int end_sample(tar_source *x, sample *s, zs_error *err)
     return ZS_OK;
 }
 
-static int add_image(tar_source *x, const zs_tar_member *m, const char *shard, zs_error *err)
+static int add_image(tar_source *x, const zs_tar_member *m, size_t shard, zs_error *err)
 {
     void *items = x->images;
-    char *name =
-        x->shards.count > 1 ? zs_str_format("%s/%s", base_of(shard), m->name) : zs_str_dup(m->name);
+    char *name = zs_str_dup(m->name);
     bool ok = name && zs_grow(&items, &x->cap, x->count, sizeof *x->images);
     x->images = items;
     if (!ok) {
         zs_free(name);
         return zs_fail_nomem(err, x->cap * 2 * sizeof *x->images, "the list of images");
     }
-    x->images[x->count++] = (tar_image){name, m->data, NULL, -1};
+    x->images[x->count++] = (tar_image){name, m->data, NULL, -1, shard};
     return ZS_OK;
 }
 
@@ -154,9 +155,9 @@ static int read_json(sample *s, const zs_tar_member *m, const char *shard, zs_er
     return status;
 }
 
-static int take_member(tar_source *x, sample *s, const zs_tar_member *m, const char *shard,
-                       zs_error *err)
+static int take_member(tar_source *x, sample *s, const zs_tar_member *m, size_t k, zs_error *err)
 {
+    const char *shard = x->shards.paths[k];
     size_t n = key_length(m->name);
     const char *extension = m->name + n;
     int status = ZS_OK;
@@ -168,7 +169,7 @@ static int take_member(tar_source *x, sample *s, const zs_tar_member *m, const c
     if (status < 0 || *base_of(m->name) == '.') /* hidden, such as macOS's "._a.jpg" */
         return status;
     if (zs_image_name(m->name))
-        return add_image(x, m, shard, err);
+        return add_image(x, m, k, err);
     if (strcmp(extension, ".cls") == 0)
         return read_cls(s, m, shard, err);
     return strcmp(extension, ".json") == 0 ? read_json(s, m, shard, err) : ZS_OK;
@@ -184,7 +185,7 @@ static int read_shard(tar_source *x, size_t k, zs_error *err)
     zs_tar_member m;
     sample s = {.first = x->count};
     while ((status = zs_tar_next(&t, &m, err)) == 1)
-        if ((status = take_member(x, &s, &m, shard, err)) < 0)
+        if ((status = take_member(x, &s, &m, k, err)) < 0)
             break;
     if (status == ZS_OK)
         status = end_sample(x, &s, err);
@@ -196,18 +197,17 @@ static int read_shard(tar_source *x, size_t k, zs_error *err)
 
 /* ---- the whole ---- */
 
-static int check_names(const tar_source *x, const char *spec, zs_error *err)
+/* *twice = the second image of a name, or `count` when all differ. */
+static int find_twice(const tar_source *x, size_t *twice, zs_error *err)
 {
     zs_nameindex ix = {0};
     int status = ZS_OK;
-    for (size_t i = 0; status == ZS_OK && i < x->count; i++) {
+    *twice = x->count;
+    for (size_t i = 0; status == ZS_OK && *twice == x->count && i < x->count; i++) {
         const char *name = x->images[i].name;
         size_t was;
         if (zs_nameindex_get(&ix, &was, name, strlen(name)))
-            status = zs_fail(err, ZS_E_FORMAT,
-                             "%s: holds two images called \"%s\"; name the images of one archive "
-                             "differently",
-                             spec, name);
+            *twice = i;
         else if (!zs_nameindex_add(&ix, name, strlen(name), i))
             status = zs_fail_nomem(err, x->count * sizeof(zs_nameslot), "the names of images");
     }
@@ -215,11 +215,42 @@ static int check_names(const tar_source *x, const char *spec, zs_error *err)
     return status;
 }
 
+static int prefix_names(tar_source *x, zs_error *err)
+{
+    for (size_t i = 0; i < x->count; i++) {
+        tar_image *im = &x->images[i];
+        char *name = zs_str_format("%s/%s", base_of(x->shards.paths[im->shard]), im->name);
+        if (!name)
+            return zs_fail_nomem(err, strlen(im->name), "the names of images");
+        zs_free(im->name);
+        im->name = name;
+    }
+    x->prefixed = true;
+    return ZS_OK;
+}
+
+static int check_names(tar_source *x, zs_error *err)
+{
+    size_t twice;
+    int status = find_twice(x, &twice, err);
+    if (status == ZS_OK && twice < x->count && x->shards.count > 1) {
+        status = prefix_names(x, err);
+        if (status == ZS_OK)
+            status = find_twice(x, &twice, err);
+    }
+    if (status == ZS_OK && twice < x->count)
+        status = zs_fail(err, ZS_E_FORMAT,
+                         "%s: holds two images called \"%s\"; name the images of one archive "
+                         "differently",
+                         x->shards.paths[x->images[twice].shard], x->images[twice].name);
+    return status;
+}
+
 /* Within its shard. */
 static const char *plain_name(const tar_source *x, size_t i)
 {
     const char *name = x->images[i].name;
-    return x->shards.count > 1 ? strchr(name, '/') + 1 : name;
+    return x->prefixed ? strchr(name, '/') + 1 : name;
 }
 
 /* First-level folders as classes where no member names one. */
@@ -289,7 +320,7 @@ static int open_tar(zs_source *s, const char *spec, zs_error *err)
         status = zs_fail(err, ZS_E_INVALID,
                          "%s: holds no images; .png, .jpg, .jpeg and .webp members are read", spec);
     if (status == ZS_OK)
-        status = check_names(x, spec, err);
+        status = check_names(x, err);
     if (status == ZS_OK)
         status = set_classes(s, x, err);
     if (status < 0)
@@ -303,7 +334,12 @@ static int read_tar(const void *self, int64_t i, int channels, zs_image *out, zs
 {
     const tar_source *x = self;
     const tar_image *im = &x->images[i];
-    return zs_image_read_bytes(out, im->name, im->data.p, im->data.n, channels, err);
+    char *label = zs_str_format("%s: %s", x->shards.paths[im->shard], plain_name(x, (size_t)i));
+    if (!label)
+        return zs_fail_nomem(err, strlen(im->name), "a file name");
+    int status = zs_image_read_bytes(out, label, im->data.p, im->data.n, channels, err);
+    zs_free(label);
+    return status;
 }
 
 static const char *name_tar(const void *self, int64_t i, char *buf, size_t cap)

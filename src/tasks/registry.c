@@ -4,20 +4,10 @@
 
 #include <string.h>
 
-static const zs_task *const tasks[] = {&zs_task_demo,
-                                       &zs_task_train,
-                                       &zs_task_info_,
-                                       &zs_task_convert,
-                                       &zs_task_encode,
-                                       &zs_task_reconstruct,
-                                       &zs_task_vary,
-                                       &zs_task_interpolate,
-                                       &zs_task_sample,
-                                       &zs_task_edit,
-                                       &zs_task_eval,
-                                       &zs_task_apply,
-                                       &zs_task_bench,
-                                       NULL};
+static const zs_task *const tasks[] = {
+    &zs_task_demo,        &zs_task_train, &zs_task_info_,       &zs_task_convert, &zs_task_encode,
+    &zs_task_reconstruct, &zs_task_vary,  &zs_task_interpolate, &zs_task_sample,  &zs_task_edit,
+    &zs_task_eval,        &zs_task_apply, &zs_task_data,        &zs_task_bench,   NULL};
 
 const zs_task_info *zs_task_at(size_t i)
 {

@@ -40,6 +40,6 @@ void zs_result_set(zs_task_env *env, const char *key, json_t *v);
 
 extern const zs_task zs_task_demo, zs_task_info_, zs_task_convert, zs_task_train, zs_task_encode,
     zs_task_reconstruct, zs_task_vary, zs_task_interpolate, zs_task_apply, zs_task_bench,
-    zs_task_sample, zs_task_edit, zs_task_eval;
+    zs_task_data, zs_task_sample, zs_task_edit, zs_task_eval;
 
 #endif

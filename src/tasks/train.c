@@ -215,8 +215,7 @@ static int run(zs_task_env *env)
 }
 
 static const zs_option options[] = {
-    {"data", ZS_OPTION_TEXT, "SRC", NULL, 0, 0,
-     "folder of images, fashion-mnist, or idx:IMAGES[,LABELS]"},
+    {"data", ZS_OPTION_TEXT, "SRC", NULL, 0, 0, ZS_SOURCE_HELP},
     {"out", ZS_OPTION_TEXT, "RUN", NULL, 0, 0,
      "folder of the run: checkpoints, log, samples, model"},
     {"preset", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
