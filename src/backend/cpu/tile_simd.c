@@ -2,42 +2,22 @@
 /* One kernel per tile height (1..MR) and width (one or two vectors), from macros: with named
  * accumulators the compilers keep them in registers, with arrays gcc spills them. */
 #include "backend/cpu/tile.h"
+#include "backend/cpu/vec.h"
 
 #include <string.h>
 
-#if defined(__AVX512F__)
-enum { VL = 16, MR = 8 };
+/* Rows for which sums, a row of b and one element of a fit the registers. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define MR_IS_8
+enum { MR = 8 };
 #elif defined(__AVX__)
-enum { VL = 8, MR = 6 };
+enum { MR = 6 };
 #else
-enum { VL = 4, MR = 4 };
+enum { MR = 4 };
 #endif
 enum { NR = 2 * VL };
 
-#if defined(__GNUC__)
-typedef float vec __attribute__((vector_size(VL * sizeof(float))));
-#if defined(__x86_64__)
-/* Keeps a loaded operand in its register; gcc otherwise repeats the load in every product. */
-#define KEEP(v) __asm__("" : "+x"(v))
-#if defined(__AVX512F__)
-#undef KEEP
-#define KEEP(v) __asm__("" : "+v"(v))
-#endif
-#else
-#define KEEP(v) (void)0
-#endif
-
-static inline vec load(const float *p)
-{
-    vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline void save(float *p, vec v)
-{
-    memcpy(p, &v, sizeof v);
-}
+#if defined(ZS_HAVE_VEC)
 
 /* Element (i,k) of a, from three pointers so that every row is base + {0,1,2} * stride. */
 #define AT0 p0[0]
@@ -58,28 +38,24 @@ static inline void save(float *p, vec v)
 #define REP7(M) REP6(M) M(6)
 #define REP8(M) REP7(M) M(7)
 
-#define FIRST(at)                       \
-    t->more ? load(tile + (at)) : (vec) \
-    {                                   \
-        0                               \
-    }
+#define FIRST(at) (t->more ? vec_load(tile + (at)) : vec_zero())
 #define START1(i) vec c##i = FIRST((i)*NR);
 #define STEP1(i) c##i += AT##i * b0;
-#define SAVE1(i) save(tile + (i)*NR, c##i);
-#define LOAD1         \
-    vec b0 = load(b); \
-    KEEP(b0);
+#define SAVE1(i) vec_save(tile + (i)*NR, c##i);
+#define LOAD1             \
+    vec b0 = vec_load(b); \
+    VEC_KEEP(b0);
 
 #define START2(i) vec c##i = FIRST((i)*NR), d##i = FIRST((i)*NR + VL);
 #define STEP2(i)        \
     c##i += AT##i * b0; \
     d##i += AT##i * b1;
-#define SAVE2(i)               \
-    save(tile + (i)*NR, c##i); \
-    save(tile + (i)*NR + VL, d##i);
-#define LOAD2                    \
-    LOAD1 vec b1 = load(b + VL); \
-    KEEP(b1);
+#define SAVE2(i)                   \
+    vec_save(tile + (i)*NR, c##i); \
+    vec_save(tile + (i)*NR + VL, d##i);
+#define LOAD2                        \
+    LOAD1 vec b1 = vec_load(b + VL); \
+    VEC_KEEP(b1);
 
 #define KERNEL(ROWS, VECS)                                                                    \
     static void product_##ROWS##_##VECS(float *tile, const zs_tile_in *t)                     \
@@ -107,11 +83,11 @@ KERNELS(1)
 KERNELS(2)
 KERNELS(3)
 KERNELS(4)
-#if defined(__AVX__)
+#if defined(__AVX__) || defined(MR_IS_8)
 KERNELS(5)
 KERNELS(6)
 #endif
-#if defined(__AVX512F__)
+#if defined(MR_IS_8)
 KERNELS(7)
 KERNELS(8)
 #endif
@@ -123,10 +99,10 @@ typedef void (*kernel)(float *tile, const zs_tile_in *t);
     }
 static const kernel kernels[MR][2] = {
     PAIR(1), PAIR(2), PAIR(3), PAIR(4),
-#if defined(__AVX__)
+#if defined(__AVX__) || defined(MR_IS_8)
     PAIR(5), PAIR(6),
 #endif
-#if defined(__AVX512F__)
+#if defined(MR_IS_8)
     PAIR(7), PAIR(8),
 #endif
 };
