@@ -2,7 +2,8 @@
 /* The tiles are cut into parts, the points into sets of rows; a unit of work is the product of one
  * set over one part, block by block of as many tiles as a core's cache holds V and D of. With
  * more threads than that gives work to, units are cut by panels of outputs, too. A unit owns its
- * T, and the parts are added in order, so no sum depends on the threads. */
+ * T, and the parts are added in order, so no sum depends on the threads. Where T of all outputs is
+ * large it is made and used up in rounds of some panels each. */
 #include "backend/cpu/wino_dw.h"
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/tile.h"
@@ -16,7 +17,7 @@ enum {
     BLOCK_TILES_MAX = 192,   /* of one float sum */
     PART_TILES = 192,        /* at least */
     UNITS = 12,              /* that parts are made for */
-    T_BYTES = 16 << 20,      /* of the parts, unless there is only one */
+    T_BYTES = 6 << 20,       /* of a round, unless it is a single panel */
     SLICE = 64,              /* channels whose dU is in the cache before it is folded into T */
     UNPACK_ROWS = 16,
     /* Below these the direct product is faster. */
@@ -33,10 +34,12 @@ typedef struct plan {
     zs_wino_dy dy;
     zs_wino_cut cut;
     int rows; /* of points in a set */
-    int64_t sets, parts, panels, groups;
+    int64_t sets, parts, groups;
+    int64_t panels, round;     /* of nr outputs: all of them, and of a round at most */
+    int64_t begin, end;        /* panels of this round */
     int64_t block;             /* tiles, at most */
     int64_t vks, us, ts, part; /* floats from a point to the next in V, dU; see zs_wino_unpack */
-    double *db;                /* [parts][panels][nr] */
+    double *db;                /* [parts][round][nr] */
     float *t;
     float *scratch; /* of thread 0; the next is `per_thread` floats on */
     int64_t per_thread;
@@ -45,7 +48,7 @@ typedef struct plan {
 /* Tiles of which V and D of `rows` rows of points fill the cache. */
 static int64_t fitting(const plan *p, int rows)
 {
-    int64_t width = p->g.ld + zs_div_up(p->panels, p->groups) * p->tile->nr;
+    int64_t width = p->g.ld + p->round * p->tile->nr;
     return BLOCK_BYTES / (int64_t)sizeof(float) / (rows * p->g.p * width);
 }
 
@@ -58,6 +61,20 @@ static void choose_cut(plan *p)
         p->cut--;
     p->rows = zs_wino_cut_rows(p->cut);
     p->sets = p->g.p / p->rows;
+}
+
+/* Floats of T for that many panels. */
+static int64_t t_floats(const plan *p, int64_t panels)
+{
+    return zs_align16(p->g.p * 3 * (panels * p->g.c * p->tile->nr + 16));
+}
+
+static void choose_round(plan *p)
+{
+    int64_t fit = zs_max64(1, T_BYTES / (int64_t)sizeof(float) / t_floats(p, 1));
+    p->round = zs_div_up(p->panels, zs_div_up(p->panels, fit));
+    p->ts = p->round * p->g.c * p->tile->nr + 16;
+    p->part = t_floats(p, p->round);
 }
 
 static void choose_parts(plan *p)
@@ -80,20 +97,19 @@ static plan plan_of(const zs_call *c)
     if (p.g.ld % 32 == 0) /* an odd number of lines uses all sets of the cache */
         p.g.ld += 16;
     p.panels = zs_div_up(s.o, nr);
-    p.ts = p.panels * s.c * nr + 16;
-    p.part = zs_align16(p.g.p * 3 * p.ts);
+    choose_round(&p);
     choose_cut(&p);
     choose_parts(&p);
-    while (p.sets * p.parts * p.groups < c->threads && p.groups < p.panels)
+    while (p.sets * p.parts * p.groups < c->threads && p.groups < p.round)
         p.groups++;
     p.vks = p.block * p.g.ld + 16;
     p.us = zs_align16(zs_min64(s.c, SLICE) * nr) + 16;
     p.dy =
         (zs_wino_dy){.dy = c->in[1].p, .o = s.o, .nr = nr, .step = zs_align16(p.block * nr) + 16};
-    p.dy.ks = zs_div_up(p.panels, p.groups) * p.dy.step + 16;
+    p.dy.ks = zs_div_up(p.round, p.groups) * p.dy.step + 16;
     p.per_thread = zs_align16(p.rows * p.g.p * (p.vks + p.dy.ks) + p.g.p * p.us);
     p.db = c->ws;
-    p.t = (float *)c->ws + zs_align16(2 * p.parts * p.panels * nr);
+    p.t = (float *)c->ws + zs_align16(2 * p.parts * p.round * nr);
     p.scratch = p.t + p.parts * p.part;
     return p;
 }
@@ -126,7 +142,7 @@ static void add_row(const block *b, const float *v, const float *d, int row, int
     const plan *p = b->p;
     const int nr = p->tile->nr;
     int cols = (int)zs_min64(nr, p->dy.o - panel * nr);
-    float *t = p->t + b->part * p->part + row * 3 * p->ts + panel * p->g.c * nr;
+    float *t = p->t + b->part * p->part + row * 3 * p->ts + (panel - p->begin) * p->g.c * nr;
     int64_t slices = zs_div_up(p->g.c, SLICE);
     for (int64_t i = 0; i < slices; i++) {
         int64_t c0 = i * p->g.c / slices, c1 = (i + 1) * p->g.c / slices;
@@ -145,7 +161,7 @@ static void add_block(const block *b)
         int row = zs_wino_cut_row(p->cut, (int)b->set, i);
         for (int64_t panel = b->panel0; panel < b->panel1; panel++) {
             const float *d = b->d + i * side * p->dy.ks + (panel - b->panel0) * p->dy.step;
-            double *db = p->db + (b->part * p->panels + panel) * nr;
+            double *db = p->db + (b->part * p->round + panel - p->begin) * nr;
             if (row == 1 && b->fresh)
                 memset(db, 0, (size_t)nr * sizeof *db);
             if (row == 1)
@@ -168,8 +184,8 @@ static void run_units(void *ctx, int64_t begin, int64_t end, int thread)
         int64_t group = unit % p->groups;
         b.set = unit / p->groups % p->sets;
         b.part = unit / p->groups / p->sets;
-        b.panel0 = group * p->panels / p->groups;
-        b.panel1 = (group + 1) * p->panels / p->groups;
+        b.panel0 = p->begin + group * (p->end - p->begin) / p->groups;
+        b.panel1 = p->begin + (group + 1) * (p->end - p->begin) / p->groups;
         int64_t first = b.part * p->g.tiles / p->parts, last = (b.part + 1) * p->g.tiles / p->parts;
         for (int64_t at = first; at < last; at += b.tiles) {
             b.tiles = zs_min64(p->block, last - at);
@@ -189,9 +205,9 @@ static void unpack_units(void *ctx, int64_t begin, int64_t end, int thread)
     int64_t slices = zs_div_up(p->g.c, UNPACK_ROWS);
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
-        int64_t o = i / slices * nr, c = i % slices * UNPACK_ROWS;
+        int64_t at = i / slices * nr, o = p->begin * nr + at, c = i % slices * UNPACK_ROWS;
         zs_wino_unpack t = {.dw = p->c->out[0].p + c * p->dy.o + o,
-                            .t = p->t + o * p->g.c + c * nr,
+                            .t = p->t + at * p->g.c + c * nr,
                             .part = p->part,
                             .parts = p->parts,
                             .ts = p->ts,
@@ -206,11 +222,13 @@ static void unpack_units(void *ctx, int64_t begin, int64_t end, int thread)
 
 static void add_bias(const plan *p)
 {
-    for (int64_t o = 0; o < p->dy.o; o++) {
+    const int nr = p->tile->nr;
+    int64_t first = p->begin * nr, n = zs_min64(p->dy.o, p->end * nr) - first;
+    for (int64_t o = 0; o < n; o++) {
         double sum = 0;
         for (int64_t i = 0; i < p->parts; i++)
-            sum += p->db[i * p->panels * p->tile->nr + o];
-        p->c->out[1].p[o] += (float)sum;
+            sum += p->db[i * p->round * nr + o];
+        p->c->out[1].p[first + o] += (float)sum;
     }
 }
 
@@ -232,8 +250,11 @@ size_t zs_conv_wino_dw_ws(const zs_call *c)
 void zs_conv_wino_dw(const zs_call *c)
 {
     plan p = plan_of(c);
-    zs_parallel_for(p.parts * p.sets * p.groups, 1, run_units, &p);
-    zs_parallel_for(p.panels * zs_div_up(p.g.c, UNPACK_ROWS), 1, unpack_units, &p);
-    if (c->out[1].p)
-        add_bias(&p);
+    for (p.begin = 0; p.begin < p.panels; p.begin = p.end) {
+        p.end = zs_min64(p.begin + p.round, p.panels);
+        zs_parallel_for(p.parts * p.sets * p.groups, 1, run_units, &p);
+        zs_parallel_for((p.end - p.begin) * zs_div_up(p.g.c, UNPACK_ROWS), 1, unpack_units, &p);
+        if (c->out[1].p)
+            add_bias(&p);
+    }
 }

@@ -188,19 +188,24 @@ static void fold(float *t, int64_t ts, const float *u, int64_t us, int64_t n, bo
     }
 }
 
+enum { AHEAD = 4 }; /* channels that are asked for while one is worked on */
+
 /* VL outputs of a channel. */
 ZS_INLINE void unpack_vec(float *dw, const zs_wino_unpack *t, const float *from, int lanes)
 {
     for (int s = 0; s < 3; s++) {
         vec in[P], out[3];
-        for (int i = 0; i < P; i++)
+        for (int i = 0; i < P; i++) {
             in[i] = vec_load(from + (i * 3 + s) * t->ts);
+            VEC_PREFETCH(from + (i * 3 + s) * t->ts + AHEAD * t->nr);
+        }
         for (int64_t n = 1; n < t->parts; n++)
             for (int i = 0; i < P; i++)
                 in[i] += vec_load(from + n * t->part + (i * 3 + s) * t->ts);
         gather(out, in);
         for (int r = 0; r < 3; r++) {
             float *to = dw + (r * 3 + s) * t->plane;
+            VEC_PREFETCH(to + AHEAD * t->ld);
             vec_save_n(to, vec_load_n(to, lanes) + out[r], lanes);
         }
     }
