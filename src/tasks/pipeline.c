@@ -90,6 +90,20 @@ int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float 
     return run(p, &zs_sampler_ddim, x, xs, z, err);
 }
 
+int zs_pipeline_decode_watched(const zs_pipeline *p, float *x, zs_shape xs, const float *z,
+                               zs_watch_fn watch, void *watch_ctx, zs_error *err)
+{
+    const zs_generation g = {.model = p->m,
+                             .sampler = &zs_sampler_ddim,
+                             .steps = p->steps,
+                             .z = z,
+                             .ui = p->ui,
+                             .stage = p->stage,
+                             .watch = watch,
+                             .watch_ctx = watch_ctx};
+    return zs_generate(&g, x, xs, err);
+}
+
 int zs_pipeline_invert(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err)
 {
     return run(p, &zs_sampler_ddim_invert, x, xs, z, err);

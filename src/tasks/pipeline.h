@@ -60,6 +60,10 @@ int zs_pipeline_check_steps(zs_model *m, int64_t steps, zs_error *err);
  * x0 predictions are clamped to [-1,1] as the authors do. */
 int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err);
 
+/* The same, and watch sees what x0 is predicted to be at each step. */
+int zs_pipeline_decode_watched(const zs_pipeline *p, float *x, zs_shape xs, const float *z,
+                               zs_watch_fn watch, void *watch_ctx, zs_error *err);
+
 /* x0 -> x_T in place: the stochastic encoder (eq. 8). */
 int zs_pipeline_invert(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err);
 

@@ -4,6 +4,7 @@
 #include "tasks/output.h"
 #include "tasks/pipeline.h"
 #include "tasks/span.h"
+#include "tasks/strip.h"
 
 #include <math.h>
 #include <string.h>
@@ -22,6 +23,7 @@ typedef struct reconstruct {
     float *grid;       /* [GRID_MAX originals, GRID_MAX results] */
     double mse, ssim;  /* sums */
     json_t *list;
+    zs_strip strip; /* with --predict-x0 */
     zs_span_progress span;
 } reconstruct;
 
@@ -108,11 +110,23 @@ static int finish_batch(reconstruct *r, int64_t first, int64_t n)
     return ZS_OK;
 }
 
+static int decode(reconstruct *r, zs_shape xs, const float *z)
+{
+    zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), &r->span.ui, "decode"};
+    if (!zs_opt_flag(r->env, "predict-x0"))
+        return zs_pipeline_decode(&p, r->x, xs, z, r->env->err);
+    r->strip.truth = r->x0;
+    r->strip.batch = xs.d[0];
+    int status =
+        zs_pipeline_decode_watched(&p, r->x, xs, z, zs_strip_watch, &r->strip, r->env->err);
+    r->strip.full = true;
+    return status;
+}
+
 static int run_batch(reconstruct *r, int64_t first, int64_t n)
 {
     const float *z = zs_model_has(r->m, ZS_BOX_ENCODER) ? r->z : NULL;
     zs_shape xs = zs_shape4(n, r->shape.size, r->shape.size, r->shape.channels);
-    zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), &r->span.ui, "decode"};
     double half = zs_opt_flag(r->env, "random-xT") ? 0.0 : 0.5 * (double)n;
     zs_span_begin(&r->span, (double)first, half);
     int status = zs_images_read(r->im, first, n, r->x0, r->env->err);
@@ -120,7 +134,7 @@ static int run_batch(reconstruct *r, int64_t first, int64_t n)
         status = analyse(r, xs, first);
     zs_span_begin(&r->span, (double)first + half, (double)n - half);
     if (status == ZS_OK)
-        status = zs_pipeline_decode(&p, r->x, xs, z, r->env->err);
+        status = decode(r, xs, z);
     return status < 0 ? status : finish_batch(r, first, n);
 }
 
@@ -171,8 +185,27 @@ static int allocate(reconstruct *r)
     return zs_fail_nomem(r->env->err, 2 * batch * bytes, "a batch of images; lower --batch");
 }
 
+/* Error of the predicted x0 over t: what the generator knows before it has begun (paper, fig. 6). */
+static void report_strip(reconstruct *r)
+{
+    if (!zs_opt_flag(r->env, "predict-x0"))
+        return;
+    json_t *list = json_array();
+    for (int k = 0; k < r->strip.cols; k++) {
+        double mse = r->strip.error[k] / (double)r->n;
+        json_array_append_new(
+            list, json_pack("{s:I, s:f}", "t", (json_int_t)r->strip.t[k], "mean_mse", mse));
+        zs_strbuf_addf(r->env->text, "x0 as predicted at t=%-4lld  MSE %.6f\n",
+                       (long long)r->strip.t[k], mse);
+    }
+    zs_result_set(r->env, "predicted_x0", list);
+    if (r->out)
+        zs_strbuf_addf(r->env->text, "%s/predict-x0.png: x0 as predicted, t falling\n", r->out);
+}
+
 static void report(reconstruct *r)
 {
+    report_strip(r);
     double n = (double)r->n;
     zs_result_set(r->env, "steps", json_integer(zs_opt_int(r->env, "steps")));
     zs_result_set(r->env, "x_T",
@@ -196,6 +229,7 @@ static void release(reconstruct *r)
     zs_free(r->z);
     zs_free(r->unit);
     zs_free(r->grid);
+    zs_strip_free(&r->strip);
     json_decref(r->list);
     zs_images_close(&r->im);
     zs_model_close(&r->m);
@@ -218,10 +252,18 @@ static int run(zs_task_env *env)
         r.e = zs_images_elements(r.im);
         status = allocate(&r);
     }
+    if (status == ZS_OK && zs_opt_flag(env, "predict-x0")) {
+        int64_t batch = zs_opt_int(env, "batch");
+        status = zs_strip_begin(&r.strip, zs_opt_int(env, "steps"), r.e, r.n < batch ? r.n : batch,
+                                env->err);
+    }
     if (status == ZS_OK)
         status = run_batches(&r);
     if (status == ZS_OK && r.out)
         status = write_grid(&r);
+    if (status == ZS_OK && r.out && r.strip.x)
+        status = zs_strip_write(
+            &r.strip, r.out, zs_shape4(1, r.shape.size, r.shape.size, r.shape.channels), env->err);
     if (status == ZS_OK)
         report(&r);
     release(&r);
@@ -231,6 +273,8 @@ static int run(zs_task_env *env)
 static const zs_option options[] = {
     {"steps", ZS_OPTION_INT, "T", "100", 1, 1000000, "network calls of inversion and of decoding"},
     {"random-xT", ZS_OPTION_FLAG, NULL, NULL, 0, 0, "decode from noise: what z_sem alone holds"},
+    {"predict-x0", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "also measure, and with --out draw, what x0 is taken for on the way"},
     {"out", ZS_OPTION_TEXT, "DIR", NULL, 0, 0, "write the reconstructions and a grid there"},
     {"limit", ZS_OPTION_INT, "N", "0", 0, 9e15, "only the first N images; 0 for all"},
     ZS_MODEL_OPTIONS,

@@ -33,7 +33,7 @@ void zs_strip_watch(void *ctx, int64_t step, int64_t t, const float *x0)
         if (s->at[k] != step)
             continue;
         s->t[k] = t;
-        for (int64_t i = 0; i < s->n; i++)
+        for (int64_t i = 0; !s->full && i < s->n; i++)
             memcpy(s->x + (i * s->cols + k) * s->size, x0 + i * s->size,
                    (size_t)s->size * sizeof *x0);
         for (int64_t i = 0; s->truth && i < s->batch; i++)

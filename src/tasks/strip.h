@@ -19,6 +19,7 @@ typedef struct zs_strip {
     float *x;                    /* [n,cols,size] */
     const float *truth;          /* [batch,size] borrowed, or NULL */
     int64_t batch;               /* images whose error against `truth` is summed up */
+    bool full;                   /* the pictures stay those of an earlier batch */
     double error[ZS_STRIP_COLS]; /* sums over images of the MSE in [0,1] */
 } zs_strip;
 

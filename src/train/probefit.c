@@ -9,6 +9,7 @@ zs_probe_fit zs_probe_fit_defaults(void)
     zs_probe_fit c = {.optim = zs_optim_defaults(), .batch = 32, .samples = 300000};
     c.optim.lr = 1e-3;
     c.optim.clip = 0.0;
+    c.optim.ema = 0.999;
     return c;
 }
 
