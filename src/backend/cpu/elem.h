@@ -19,6 +19,11 @@ typedef struct zs_elem_fns {
     void (*scale)(float *y, const float *x, float f, int64_t n);
     /* y[ch] = f * (a[0] + a[1] + b[0] + b[1]), each of them a pixel of ch channels. */
     void (*square_sum)(float *y, const float *a, const float *b, float f, int64_t ch);
+    /* y[2*i] = y[2*i+1] = f*x[i] for pixels i < w of ch channels, in each of two rows of y. */
+    void (*twice)(float *y, float *second, const float *x, float f, int64_t w, int64_t ch);
+    /* rows of n floats, y_ld and x_ld apart. */
+    void (*copy_rows)(float *y, int64_t y_ld, const float *x, int64_t x_ld, int64_t rows,
+                      int64_t n);
     /* s[ch] += sum over rows of x[rows][ch]. */
     void (*column_sums)(float *s, const float *x, int64_t rows, int64_t ch);
     double (*sum_square_diff)(const float *a, const float *b, int64_t n);

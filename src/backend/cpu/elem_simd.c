@@ -67,6 +67,39 @@ static void square_sum(float *restrict y, const float *restrict a, const float *
         y[i] = ((a[i] + a[ch + i]) + (b[i] + b[ch + i])) * f;
 }
 
+/* n is VL, or less at the end. */
+ZS_INLINE void twice_at(float *y, float *second, vec v, int64_t ch, int n)
+{
+    vec_save_n(y, v, n);
+    vec_save_n(y + ch, v, n);
+    vec_save_n(second, v, n);
+    vec_save_n(second + ch, v, n);
+}
+
+static void twice(float *y, float *second, const float *x, float f, int64_t w, int64_t ch)
+{
+    for (int64_t i = 0; i < w; i++, x += ch, y += 2 * ch, second += 2 * ch) {
+        int64_t j = 0;
+        for (; j + VL <= ch; j += VL)
+            twice_at(y + j, second + j, vec_load(x + j) * f, ch, VL);
+        if (j < ch) {
+            int n = (int)(ch - j);
+            twice_at(y + j, second + j, vec_load_part(x + j, n) * f, ch, n);
+        }
+    }
+}
+
+static void copy_rows(float *y, int64_t y_ld, const float *x, int64_t x_ld, int64_t rows, int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++, x += x_ld, y += y_ld) {
+        int64_t j = 0;
+        for (; j + VL <= n; j += VL)
+            vec_save(y + j, vec_load(x + j));
+        for (; j < n; j++)
+            y[j] = x[j];
+    }
+}
+
 static void column_sums(float *restrict s, const float *restrict x, int64_t rows, int64_t ch)
 {
     for (int64_t r = 0; r < rows; r++)
@@ -311,6 +344,8 @@ const zs_elem_fns ZS_SIMD(zs_elem) = {
     .mul1p = mul1p,
     .scale = scale,
     .square_sum = square_sum,
+    .twice = twice,
+    .copy_rows = copy_rows,
     .column_sums = column_sums,
     .sum_square_diff = sum_square_diff,
     .sum_abs_diff = sum_abs_diff,

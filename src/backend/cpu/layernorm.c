@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { ROWS = 16, PARTS_MAX = 32 };
+enum { ROWS = 16, PARTS_MAX = 32, COLUMNS = 64 };
 
 /* x[M,C] -> y[M,C], stats[M,2], rows [begin, end). */
 static void rows_fwd(const zs_call *c, int64_t begin, int64_t end, int thread)
@@ -50,12 +50,14 @@ static void parts_bwd(const zs_call *c, int64_t begin, int64_t end, int thread)
 /* to[C] += sum over parts, in their order; which: 0 dgamma, 1 dbeta. */
 static void sum_parts(const zs_call *c, int which, float *to)
 {
-    int64_t ch = zs_shape_last(&c->in[0].s), parts = parts_of(c);
-    for (int64_t j = 0; to && j < ch; j++) {
-        double sum = 0;
-        for (int64_t i = 0; i < parts; i++)
-            sum += (double)((const float *)c->ws)[(2 * i + which) * ch + j];
-        to[j] += (float)sum;
+    int64_t ch = zs_shape_last(&c->in[0].s);
+    const float *part = (const float *)c->ws + which * ch;
+    double sum[COLUMNS];
+    for (int64_t j = 0; to && j < ch; j += COLUMNS) {
+        int64_t n = ch - j < COLUMNS ? ch - j : COLUMNS;
+        zs_norm_get()->fold(sum, part + j, parts_of(c), 2 * ch, n);
+        for (int64_t i = 0; i < n; i++)
+            to[j + i] += (float)sum[i];
     }
 }
 

@@ -7,7 +7,6 @@
 #include <stddef.h>
 
 enum {
-    LANES = 16,
     ROWS = 8,     /* pixels whose sums are made in registers before they reach memory */
     ROWS_BWD = 4, /* the same where each needs more registers */
     AHEAD = 8192  /* bytes between a load and its prefetch */
@@ -251,78 +250,66 @@ static void fold(double *restrict to, const float *restrict from, int64_t rows, 
             to[i] += (double)from[r * stride + i];
 }
 
-static double lane_sum(const double *lane)
-{
-    double sum = 0;
-    for (int j = 0; j < LANES; j++)
-        sum += lane[j];
-    return sum;
-}
-
 /* Sum of (x - shift)^power, power 1 or 2. */
-static inline double power_sum(const float *x, double shift, int64_t n, int power)
+ZS_INLINE double power_sum(const float *x, float shift, int64_t n, int power)
 {
-    double lane[LANES] = {0};
+    vec a = vec_zero(), b = vec_zero(), at = vec_set(shift);
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        for (int j = 0; j < LANES; j++) {
-            double d = (double)x[i + j] - shift;
-            lane[j] += power == 2 ? d * d : d;
-        }
+    for (; i + 2 * VL <= n; i += 2 * VL) {
+        vec d = vec_load(x + i) - at, e = vec_load(x + i + VL) - at;
+        a += power == 2 ? d * d : d;
+        b += power == 2 ? e * e : e;
     }
+    double sum = (double)vec_sum(a + b);
     for (; i < n; i++) {
-        double d = (double)x[i] - shift;
-        lane[0] += power == 2 ? d * d : d;
+        double d = (double)x[i] - (double)shift;
+        sum += power == 2 ? d * d : d;
     }
-    return lane_sum(lane);
+    return sum;
 }
 
 static void row(float *restrict y, float *restrict stats, const float *restrict x,
                 const float *restrict gamma, const float *restrict beta, float eps, int64_t ch)
 {
-    double mean = power_sum(x, 0, ch, 1) / (double)ch;
-    double var = power_sum(x, mean, ch, 2) / (double)ch;
-    float m = (float)mean, rstd = (float)(1.0 / sqrt(var + (double)eps));
+    /* about x[0], so that a mean far above the deviation costs nothing */
+    double mean = (double)x[0] + power_sum(x, x[0], ch, 1) / (double)ch;
+    float m = (float)mean;
+    double off = mean - (double)m, var = power_sum(x, m, ch, 2) / (double)ch - off * off;
+    float rstd = (float)(1.0 / sqrt((var > 0 ? var : var - var) + (double)eps));
     stats[0] = m;
     stats[1] = rstd;
     for (int64_t i = 0; i < ch; i++)
         y[i] = (x[i] - m) * rstd * gamma[i] + beta[i];
 }
 
-static void row_dx(float *restrict dx, const float *restrict x, const float *restrict stats,
-                   const float *restrict gamma, const float *restrict dy, int64_t ch)
+/* Adds to sum[0] the sum of d = dy*gamma and to sum[1] that of d*xhat, and the row to dgamma and
+ * dbeta; n as in the functions named _at. */
+ZS_INLINE void row_sums_at(vec sum[2], float *dgamma, float *dbeta, const float *x, const float *dy,
+                           const float *gamma, vec mean, vec rstd, int n)
 {
-    double g[LANES] = {0}, gx[LANES] = {0};
-    float m = stats[0], rstd = stats[1];
-    int64_t i = 0;
-    for (; i + LANES <= ch; i += LANES) {
-        for (int j = 0; j < LANES; j++) {
-            float d = dy[i + j] * gamma[i + j];
-            g[j] += (double)d;
-            gx[j] += (double)(d * ((x[i + j] - m) * rstd));
-        }
-    }
-    for (; i < ch; i++) {
-        float d = dy[i] * gamma[i];
-        g[0] += (double)d;
-        gx[0] += (double)(d * ((x[i] - m) * rstd));
-    }
-    float a = (float)(lane_sum(g) / (double)ch), b = (float)(lane_sum(gx) / (double)ch);
-    for (i = 0; i < ch; i++)
-        dx[i] = rstd * (dy[i] * gamma[i] - (a + (x[i] - m) * rstd * b));
+    vec g = vec_load_n(dy, n), xhat = (vec_load_n(x, n) - mean) * rstd;
+    vec d = g * vec_load_n(gamma, n);
+    sum[0] += d;
+    sum[1] += d * xhat;
+    vec_save_n(dbeta, vec_load_n(dbeta, n) + g, n);
+    vec_save_n(dgamma, vec_load_n(dgamma, n) + g * xhat, n);
 }
 
 static void row_bwd(float *restrict dx, float *restrict dgamma, float *restrict dbeta,
                     const float *restrict x, const float *restrict stats,
                     const float *restrict gamma, const float *restrict dy, int64_t ch)
 {
-    if (dx)
-        row_dx(dx, x, stats, gamma, dy, ch);
+    vec sum[2] = {vec_zero(), vec_zero()}, mean = vec_set(stats[0]), scale = vec_set(stats[1]);
+    int64_t i = 0;
+    for (; i + VL <= ch; i += VL)
+        row_sums_at(sum, dgamma + i, dbeta + i, x + i, dy + i, gamma + i, mean, scale, VL);
+    if (i < ch)
+        row_sums_at(sum, dgamma + i, dbeta + i, x + i, dy + i, gamma + i, mean, scale,
+                    (int)(ch - i));
     float m = stats[0], rstd = stats[1];
-    for (int64_t i = 0; i < ch; i++) {
-        dbeta[i] += dy[i];
-        dgamma[i] += dy[i] * ((x[i] - m) * rstd);
-    }
+    float a = vec_sum(sum[0]) / (float)ch, b = vec_sum(sum[1]) / (float)ch;
+    for (i = 0; dx && i < ch; i++)
+        dx[i] = rstd * (dy[i] * gamma[i] - (a + (x[i] - m) * rstd * b));
 }
 
 const zs_norm_fns ZS_SIMD(zs_norm) = {

@@ -21,11 +21,7 @@ static void upsample2_rows(const zs_call *c, int64_t begin, int64_t end, int thr
     for (int64_t r = begin; r < end; r++) {
         const float *x = c->in[0].p + r * w * ch;
         float *y = c->out[0].p + r * 4 * w * ch;
-        for (int64_t i = 0; i < w; i++) {
-            zs_elem_get()->scale(y + 2 * i * ch, x + i * ch, c->a->scale, ch);
-            memcpy(y + (2 * i + 1) * ch, y + 2 * i * ch, (size_t)ch * sizeof *y);
-        }
-        memcpy(y + 2 * w * ch, y, (size_t)(2 * w * ch) * sizeof *y);
+        zs_elem_get()->twice(y, y + 2 * w * ch, x, c->a->scale, w, ch);
     }
 }
 
