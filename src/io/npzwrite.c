@@ -38,7 +38,7 @@ static void put_common(zs_strbuf *b, const entry *e, const char *name)
 static uint32_t checksum(const entry *e, const void *data)
 {
     uLong crc = crc32_z(0, (const Bytef *)e->head.s, e->head.n);
-    return (uint32_t)crc32_z(crc, data, e->bytes);
+    return (uint32_t)(e->bytes ? crc32_z(crc, data, e->bytes) : crc); /* NULL would reset it */
 }
 
 static int prepare(entry *e, const char *path, const zs_tensorout *t, size_t n, zs_error *err)
