@@ -7,10 +7,11 @@
 static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_error *err)
 {
     static const char *const remedy[ZS_BOX_COUNT] = {
-        "give a file with a UNet", "give an autoencoder (zsem train autoencoder), not a DDPM",
-        "give a file with latent_net.* or join it (last.ckpt,latent.ckpt), or make one: zsem train "
-        "prior",
-        "join one (last.ckpt,cls.ckpt), or make one: zsem train probe"};
+        "give a file with a UNet",
+        "give an autoencoder (zsem train autoencoder), not a DDPM",
+        "give a file with latent_net.*, or make one: zsem train prior",
+        "join one (last.ckpt,cls.ckpt), or make one: zsem train probe",
+    };
     if (needs == ZS_BOX_COUNT || zs_model_has(m, needs))
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,

@@ -42,7 +42,15 @@ static int find_sampler(sample *s)
     s->g.stage = "decode";
     if (s->g.eta > 0.0 && s->g.sampler != &zs_sampler_ddim)
         return zs_fail(s->env->err, ZS_E_INVALID, "--eta is of the ddim sampler, not of %s", name);
-    return zs_generation_check(&s->g, s->env->err);
+    int status = zs_generation_check(&s->g, s->env->err);
+    return status < 0 || s->dim == 0
+               ? status
+               : zs_pipeline_check_steps(s->m, zs_opt_int(s->env, "prior-steps"), s->env->err);
+}
+
+static bool is_conditional(const sample *s)
+{
+    return zs_opt_given(s->env, "attr") || zs_opt_given(s->env, "class");
 }
 
 static int check_codes(const sample *s)
@@ -60,9 +68,9 @@ static int check_codes(const sample *s)
             "%s: the statistics of the codes are missing; join the file that holds them, "
             "as in last.ckpt,latent.pkl",
             spec);
-    if (s->dim == 0 && zs_opt_given(s->env, "attr"))
+    if (s->dim == 0 && is_conditional(s))
         return zs_fail(s->env->err, ZS_E_INVALID,
-                       "%s: --attr needs a model with codes, and this is a DDPM", spec);
+                       "%s: --attr and --class need a model with codes, and this is a DDPM", spec);
     return ZS_OK;
 }
 
@@ -102,6 +110,20 @@ static int open_sample(sample *s)
 
 /* ---- work ---- */
 
+/* --class K: the attribute of that number, as classes are numbered. */
+static int want_class(const sample *s, zs_attr_list *wanted)
+{
+    const zs_probe *p = zs_model_probe(s->m);
+    int64_t k = zs_opt_int(s->env, "class");
+    if (!p || k >= p->attrs || wanted->n == ZS_ATTRS_MAX)
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "--class %lld: the model's probe has %d classes; make one with zsem train "
+                       "probe",
+                       (long long)k, p ? p->attrs : 0);
+    wanted->at[wanted->n++] = (zs_attr_choice){(int)k, 1.0};
+    return ZS_OK;
+}
+
 static int draw_codes(sample *s)
 {
     zs_code_draw d = {.model = s->m,
@@ -110,6 +132,8 @@ static int draw_codes(sample *s)
                       .batch = PRIOR_BATCH,
                       .ui = s->env->ui};
     int status = zs_attributes(&d.wanted, s->env, s->m, 1.0);
+    if (status == ZS_OK && zs_opt_given(s->env, "class"))
+        status = want_class(s, &d.wanted);
     return status < 0 ? status : zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
 }
 
@@ -176,7 +200,7 @@ static void report(sample *s)
     zs_result_set(s->env, "steps", json_integer(s->g.steps));
     zs_strbuf_addf(s->env->text, "%s/grid.png: %lld images, %s with %lld steps\n", s->dir,
                    (long long)s->n, s->g.sampler->name, (long long)s->g.steps);
-    if (zs_opt_given(s->env, "attr")) {
+    if (is_conditional(s)) {
         double rate = (double)s->n / (double)s->tried;
         zs_result_set(s->env, "codes_drawn", json_integer(s->tried));
         zs_result_set(s->env, "acceptance_rate", json_real(rate));
@@ -216,6 +240,7 @@ static const zs_option options[] = {
     {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
     {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0,
      "only what the probe calls NAME, by rejection; NAME=0: only what it does not"},
+    {"class", ZS_OPTION_INT, "K", NULL, 0, 1048575, "only class number K of the probe, from 0"},
     {"predict-x0", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
      "also draw what the network took x0 for on the way"},
     {"out", ZS_OPTION_TEXT, "DIR", "samples", 0, 0, "folder for the images and grid.png"},

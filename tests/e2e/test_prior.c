@@ -322,6 +322,8 @@ static void refuses(void **state)
         const char *says;
     } cases[] = {{"sample", "base.safetensors", {"n", "1"}, "zsem train prior"},
                  {"sample", "probe", {"attr", "top"}, "left"},
+                 {"sample", "probe", {"class", "2"}, "2 classes"},
+                 {"sample", "probe", {"prior-steps", "999"}, "steps"},
                  {"sample", "probe", {"sampler", "ddim-invert"}, "dpm++2m"},
                  {"sample", "whole", {"attr", "left"}, "zsem train probe"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
