@@ -6,10 +6,11 @@
 #include <stdatomic.h>
 
 enum {
-    BLOCK_BYTES = 600 << 10, /* of V, when each thread has its own: with a panel of U, of L2 */
-    SHARED_TILES = 256,      /* as many tiles as a shared block has, and up to which it is shared */
-    SHARED_WEIGHTS = 1 << 18, /* C*O from which U would be too large to keep */
-    SHARED_DEPTH = 64,        /* channels of a panel of U, in L2 */
+    BLOCK_BYTES = 600 << 10,  /* of V, when each thread has its own: with a panel of U, of L2 */
+    BLOCK_TILES = 24,         /* of such a block: more gain nothing */
+    SHARED_TILES = 256,       /* of a shared block, and up to which there is one */
+    SHARED_WEIGHTS = 1 << 16, /* C*O from which U is too large to be read for each block */
+    WEIGHTS_DEPTH = 64,       /* channels of U made at once: with their M they stay in L2 */
     F6_SIDE = 192,            /* sides of images and numbers of channels for F(6x6,3x3) */
     F6_CHANNELS = 64,
     F6_WEIGHTS = 1 << 14 /* C*O at most */
@@ -30,23 +31,28 @@ typedef struct plan {
     int64_t u_ks, v_ks, m_ks; /* floats from a point to the next */
 } plan;
 
+/* Tiles of a block that one thread handles: what its cache holds of V, whole steps of the inner
+ * loop, and enough blocks for all threads. */
+static int64_t own_block(const plan *p)
+{
+    int64_t mr = p->tile->mr, tile_bytes = p->g.points * p->g.ld * (int64_t)sizeof(float);
+    int64_t most = zs_min64(BLOCK_BYTES / tile_bytes, BLOCK_TILES);
+    most = zs_min64(most, zs_div_up(p->g.tiles, 4 * p->c->threads));
+    return zs_max64(most / mr, 1) * mr;
+}
+
 /* How the work is cut, which is no part of the result: tiles are handled in any blocks to the same
  * bits. */
 static void plan_cut(plan *p)
 {
     const zs_wino *g = &p->g;
-    int64_t tile_bytes = g->points * g->ld * 4;
     p->tile = zs_tile_get();
     p->panels = zs_div_up(p->w.o, p->tile->nr);
     p->shared = p->panels >= p->c->threads &&
                 (g->tiles <= SHARED_TILES || p->w.c * p->w.o > SHARED_WEIGHTS);
-    if (p->shared)
-        p->block = SHARED_TILES;
-    else
-        p->block = zs_max64(zs_min64(BLOCK_BYTES / tile_bytes / 8, 3), 1) * 8;
-    p->depth = p->shared ? SHARED_DEPTH : p->w.c;
+    p->block = p->shared ? zs_div_up(g->tiles, zs_div_up(g->tiles, SHARED_TILES)) : own_block(p);
     p->block = zs_min64(p->block, g->tiles);
-    p->depth = zs_min64(p->depth, p->w.c);
+    p->depth = zs_min64(p->shared ? WEIGHTS_DEPTH : p->w.c, p->w.c);
     p->u_ks = p->depth * p->tile->nr + 16;
     p->v_ks = zs_wino_ks(g, p->block);
     p->m_ks = p->block * p->tile->nr + 16;
@@ -184,11 +190,11 @@ static void products(const piece *t, const float *u, int64_t c)
     }
 }
 
-/* Channels [c, c+depth) of a panel of U. */
+/* Up to WEIGHTS_DEPTH channels of a panel of U, from c on. */
 static void weights(const plan *p, float *u, int64_t panel, int64_t c)
 {
     zs_wino_w_get()->panel[p->g.kind](u, p->u_ks, &p->w, panel * p->tile->nr, c,
-                                      zs_min64(p->w.c, c + p->depth));
+                                      zs_min64(p->w.c, c + WEIGHTS_DEPTH));
 }
 
 static void finish(const piece *t)
@@ -197,24 +203,27 @@ static void finish(const piece *t)
     zs_wino_out_get()->tiles[p->g.kind](&t->out, t->mm, p->m_ks, &p->g, t->first, t->count);
 }
 
-/* All panels of U, one after the other. */
+/* All panels of U, one after the other; units of WEIGHTS_DEPTH channels of a panel. */
 typedef struct all_weights {
     const plan *p;
     float *u;
+    int64_t parts; /* of a panel */
 } all_weights;
 
 static void run_weights(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const all_weights *a = ctx;
     (void)thread;
-    for (int64_t i = begin; i < end; i++)
-        weights(a->p, a->u + i * u_floats(a->p), i, 0);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t panel = i / a->parts, c = i % a->parts * WEIGHTS_DEPTH;
+        weights(a->p, a->u + panel * u_floats(a->p) + c * a->p->tile->nr, panel, c);
+    }
 }
 
 static void make_weights(const plan *p, float *u)
 {
-    all_weights a = {p, u};
-    zs_parallel_for(p->panels, 1, run_weights, &a);
+    all_weights a = {p, u, zs_div_up(p->w.c, WEIGHTS_DEPTH)};
+    zs_parallel_for(p->panels * a.parts, 1, run_weights, &a);
 }
 
 /* Blocks [begin, end), each handled by one thread from input to output. */
