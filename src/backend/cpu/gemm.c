@@ -8,7 +8,8 @@
 
 enum {
     SPLIT_ROWS = 32, /* fewest rows that are worth a panel of their own */
-    PACK_STEPS = 16
+    PACK_STEPS = 16,
+    PIECE = 128 /* of the depth, for few rows */
 };
 
 static int64_t div_up(int64_t a, int64_t b)
@@ -136,6 +137,38 @@ static void packed_panel(const cut *c, const float *packed, int64_t panel, int64
     }
 }
 
+/* All rows, when they are one tile, straight from b: a piece of the panel that fits the L1 cache at
+ * a time. The sum goes on from piece to piece. */
+static void thin_panel(const zs_gemm *g, float *packed, int64_t panel)
+{
+    _Alignas(64) float tile[ZS_TILE_MR_MAX * ZS_TILE_NR_MAX];
+    const zs_tile_fns *fn = zs_tile_get();
+    int64_t j = panel * fn->nr;
+    zs_tile_out out = {.y = g->y + j,
+                       .bias = g->bias ? g->bias + j : NULL,
+                       .ld = g->ld,
+                       .cols = (int)min64(fn->nr, g->n - j)};
+    for (int64_t k = 0; k < g->depth; k += PIECE) {
+        zs_gemm part = *g;
+        part.b += k * g->b_row;
+        part.depth = min64(PIECE, g->depth - k);
+        zs_gemm_pack(packed, &part, panel);
+        zs_tile_in in = {.a = g->a + k * g->a_k,
+                         .b = packed,
+                         .a_row = g->a_row,
+                         .a_k = g->a_k,
+                         .len = part.depth,
+                         .runs = 1,
+                         .groups = 1,
+                         .more = k > 0};
+        fn->product(tile, &in, (int)g->m, out.cols);
+    }
+    if (g->add)
+        fn->add(&out, tile, (int)g->m);
+    else
+        fn->store(&out, tile, (int)g->m);
+}
+
 static void run_panels(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const cut *c = ctx;
@@ -143,6 +176,10 @@ static void run_panels(void *ctx, int64_t begin, int64_t end, int thread)
     int64_t mr = zs_tile_get()->mr, tiles = div_up(c->g.m, mr);
     for (int64_t u = begin; u < end; u++) {
         int64_t panel = u / c->parts, part = u % c->parts;
+        if (tiles == 1 && !packs_a(&c->g)) {
+            thin_panel(&c->g, packed, panel);
+            continue;
+        }
         int64_t i0 = part * tiles / c->parts * mr, i1 = (part + 1) * tiles / c->parts * mr;
         zs_gemm_pack(packed, &c->g, panel);
         if (packs_a(&c->g))

@@ -4,7 +4,6 @@
 
 /* Interleaves the lower (LO) or upper (HI) halves of two vectors. */
 #if defined(ZS_HAVE_VEC) && (defined(__clang__) || __GNUC__ >= 12)
-#define CAN_TRANSPOSE 1
 #if defined(__AVX512F__)
 #define LO(a, b) \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
@@ -56,20 +55,57 @@ static void square(float *dst, const float *src, int64_t ld, int64_t nr)
     PAIRS(SAVE_R)
 #endif
 }
+
+enum { RUN = 128, RUN_LD = RUN + 16, COLS = 32 };
+
+/* Rows of src are often a multiple of 4 KiB apart, where few of them fit the L1 cache at a time.
+ * So a run of each is copied first, and the run after it is asked for. */
+static void copy_runs(float *restrict to, const float *restrict src, int64_t ld, int cols)
+{
+    for (int j = 0; j < cols; j++, src += ld, to += RUN_LD) {
+        uintptr_t next = (uintptr_t)(src + RUN); /* which need not exist */
+        for (int k = 0; k < RUN; k += 16)
+            __builtin_prefetch((const void *)(next + (uintptr_t)k * sizeof *src));
+        memcpy(to, src, RUN * sizeof *to);
+    }
+}
+
+/* As far as whole squares go; returns the depth done. */
+static int64_t transpose_squares(float *dst, const float *src, int64_t ld, int64_t depth, int nr,
+                                 int cols)
+{
+    _Alignas(64) float run[COLS * RUN_LD];
+    int64_t k = 0;
+    if (cols % VL != 0 || cols > COLS)
+        return 0;
+    for (; k + RUN <= depth; k += RUN) {
+        copy_runs(run, src + k, ld, cols);
+        for (int i = 0; i < RUN; i += VL)
+            for (int j = 0; j < cols; j += VL)
+                square(dst + (k + i) * nr + j, run + j * RUN_LD + i, RUN_LD, nr);
+    }
+    for (; k + VL <= depth; k += VL)
+        for (int j = 0; j < cols; j += VL)
+            square(dst + k * nr + j, src + j * ld + k, ld, nr);
+    return k;
+}
+
+#else
+
+static int64_t transpose_squares(float *dst, const float *src, int64_t ld, int64_t depth, int nr,
+                                 int cols)
+{
+    (void)dst, (void)src, (void)ld, (void)depth, (void)nr, (void)cols;
+    return 0;
+}
 #endif
 
 static void transpose(float *dst, const float *src, int64_t ld, int64_t depth, int nr, int cols)
 {
-    int64_t k = 0;
-#ifdef CAN_TRANSPOSE
-    for (; cols % VL == 0 && k + VL <= depth; k += VL)
-        for (int j = 0; j < cols; j += VL)
-            square(dst + k * nr + j, src + j * ld + k, ld, nr);
-#endif
-    for (; k < depth; k++)
+    for (int64_t k = transpose_squares(dst, src, ld, depth, nr, cols); k < depth; k++)
         for (int j = 0; j < cols; j++)
             dst[k * nr + j] = src[j * ld + k];
-    for (k = 0; cols < nr && k < depth; k++)
+    for (int64_t k = 0; cols < nr && k < depth; k++)
         memset(dst + k * nr + cols, 0, (size_t)(nr - cols) * sizeof *dst);
 }
 
