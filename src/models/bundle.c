@@ -86,7 +86,7 @@ static size_t data_bytes(const zs_bundle *b, zs_dtype dtype)
     n *= zs_dtype_size(dtype);
     size_t dim = (size_t)b->config->unet.z_dim;
     if (b->probe)
-        n += 2 * (size_t)b->probe->attrs * (dim + 1) * sizeof(float);
+        n += 2 * (size_t)b->probe->attrs * ((size_t)b->probe->dim + 1) * sizeof(float);
     return n + (b->z_mean ? 2 * dim * sizeof(float) : 0) + 1;
 }
 
