@@ -92,6 +92,12 @@ int zs_source_read(const zs_source *s, int64_t i, int channels, zs_image *out, z
     return s->kind->read(s->self, i, channels, out, err);
 }
 
+bool zs_source_is_scheme(const char *spec)
+{
+    const zs_source_kind *kind = zs_source_kind_of(spec);
+    return kind && kind != &zs_source_folder;
+}
+
 bool zs_source_is_encoded(const zs_source *s)
 {
     return s->kind->encoded != NULL;

@@ -56,6 +56,10 @@ int zs_source_encoded(const zs_source *s, int64_t i, uint8_t **bytes, size_t *n,
 /* True when zs_source_encoded copies what is stored. */
 bool zs_source_is_encoded(const zs_source *s);
 
+/* True when the spec says what kind it is, as "lmdb:x" and "x-*.tar" do, rather than being a plain
+ * path. */
+bool zs_source_is_scheme(const char *spec);
+
 /* What kind of data set it is, in a few words; static storage. */
 const char *zs_source_title(const zs_source *s);
 

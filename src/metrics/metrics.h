@@ -11,6 +11,7 @@
 #include "metrics/neighbours.h"      /* zs_neighbour_radii: precision and recall */
 #include "metrics/numpy_random.h"    /* zs_numpy_permutation */
 #include "metrics/perceptual.h"      /* zs_lpips_layer */
+#include "metrics/plot.h"            /* zs_plot_svg: lines as SVG */
 #include "metrics/ranking.h"         /* zs_ranking_measure: AUROC, average precision */
 
 #endif

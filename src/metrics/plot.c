@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "metrics/plot.h"
-#include "io/outfile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -214,13 +213,4 @@ void zs_plot_svg(zs_strbuf *b, const zs_plot *p)
     add_legend(b, p);
     add_labels(b, p);
     zs_strbuf_addf(b, "</svg>\n");
-}
-
-int zs_plot_write(const char *path, const zs_plot *p, zs_error *err)
-{
-    zs_strbuf b = {0};
-    zs_plot_svg(&b, p);
-    int status = b.failed ? zs_fail_nomem(err, b.n, "a plot") : zs_file_write(path, b.s, b.n, err);
-    zs_strbuf_free(&b);
-    return status;
 }

@@ -24,7 +24,4 @@ typedef struct zs_plot {
  * nothing to show. Failures are the strbuf's sticky flag. */
 void zs_plot_svg(zs_strbuf *b, const zs_plot *p);
 
-/* The same as a file. */
-int zs_plot_write(const char *path, const zs_plot *p, zs_error *err);
-
 #endif

@@ -27,7 +27,7 @@ static int add_source(zs_images *im, const char *spec, zs_error *err)
 static bool is_pattern(const char *s)
 {
     struct stat st;
-    return strpbrk(s, "*?[") && stat(s, &st) != 0;
+    return strpbrk(s, "*?[") && stat(s, &st) != 0 && !zs_source_is_scheme(s);
 }
 
 static int add_pattern(zs_images *im, const char *pattern, zs_error *err)
