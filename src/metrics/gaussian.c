@@ -144,8 +144,9 @@ int zs_frechet_distance(double *out, const zs_gaussian *a, const zs_gaussian *b,
         return status;
     for (size_t i = 0; i < n; i++)
         mean += (a->mu[i] - b->mu[i]) * (a->mu[i] - b->mu[i]);
-    *out = mean + trace(a) + trace(b) - 2.0 * root;
-    if (!isfinite(*out))
+    double d = mean + trace(a) + trace(b) - 2.0 * root;
+    *out = d > 0.0 ? d : 0.0; /* equal ones leave rounding of either sign */
+    if (!isfinite(d))
         return zs_fail(err, ZS_E_NUMERIC,
                        "the Frechet distance is not finite: the statistics hold "
                        "numbers that are not finite");
