@@ -207,7 +207,8 @@ def main():
         os.makedirs(there, exist_ok=True)
         checkpoint = os.path.join(here, "last.ckpt")
         pack_checkpoint(checkpoint, os.path.join(there, "packed.safetensors"))
-        for file in ("golden.safetensors", "latent.pkl", "config.json"):
+        for file in ("golden.safetensors", "latent.pkl", "config.json", "cls.ckpt",
+                     "manipulate.safetensors"):
             if os.path.exists(os.path.join(here, file)):
                 shutil.copyfile(os.path.join(here, file), os.path.join(there, file))
         if has_gradients(checkpoint):
