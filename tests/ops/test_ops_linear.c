@@ -58,8 +58,39 @@ static void rows_are_alone(void **state)
     zs_isa_set(before);
 }
 
+/* With the weights packed beforehand: the same bits. */
+static void packed_weights(void **state)
+{
+    (void)state;
+    zs_isa before = zs_isa_get();
+    for (zs_isa isa = 0; isa < ZS_ISA_COUNT; isa++) {
+        const zs_backend *b = zs_backend_find("cpu");
+        op_case c;
+        op_data plain, packed;
+        zs_call call;
+        zs_isa_set(isa);
+        run_rows(&plain, &c, ZS_OP_LINEAR, 11, 300, 77);
+        run_rows(&packed, &c, ZS_OP_LINEAR, 11, 300, 77);
+        memset(packed.out[0], 0, (size_t)(11 * 77) * sizeof(float));
+        assert_true(op_prepare(&packed, b, &call));
+        zs_packing p = b->packer(ZS_OP_LINEAR)->packing(&call);
+        void *form = b->alloc(p.bytes);
+        assert_true(p.bytes > 0 && form);
+        b->packer(ZS_OP_LINEAR)->pack(&call, form);
+        call.packed = form;
+        call.in[1].p = NULL; /* not read */
+        b->kernel(ZS_OP_LINEAR)->run(&call);
+        assert_memory_equal(packed.out[0], plain.out[0], (size_t)(11 * 77) * sizeof(float));
+        b->release(form, p.bytes);
+        op_data_free(&plain);
+        op_data_free(&packed);
+    }
+    zs_isa_set(before);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_are_alone)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rows_are_alone),
+                                       cmocka_unit_test(packed_weights)};
     return cmocka_run_group_tests_name("ops_linear", tests, NULL, NULL);
 }

@@ -42,7 +42,11 @@ static const zs_kernel *kernel(zs_op op)
 
 static const zs_packer *packer(zs_op op)
 {
-    return op == ZS_OP_CONV2D ? &zs_fast_conv2d_packer : NULL;
+    switch (op) {
+    case ZS_OP_CONV2D: return &zs_fast_conv2d_packer;
+    case ZS_OP_LINEAR: return &zs_fast_linear_packer;
+    default: return NULL;
+    }
 }
 
 const zs_backend zs_backend_cpu = {"cpu", kernel, zs_cpu_alloc, zs_cpu_release, packer};

@@ -6,7 +6,7 @@
 #include "backend/cpu/cpu.h"
 
 extern const zs_kernel zs_fast_conv2d, zs_fast_conv2d_dx, zs_fast_conv2d_dw;
-extern const zs_packer zs_fast_conv2d_packer;
+extern const zs_packer zs_fast_conv2d_packer, zs_fast_linear_packer;
 extern const zs_kernel zs_fast_linear, zs_fast_linear_dx, zs_fast_linear_dw;
 extern const zs_kernel zs_fast_gn_act, zs_fast_gn_act_bwd;
 extern const zs_kernel zs_fast_layernorm, zs_fast_layernorm_bwd;

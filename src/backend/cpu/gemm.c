@@ -172,21 +172,38 @@ static void thin_panel(const zs_gemm *g, float *packed, int64_t panel)
 static void run_panels(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const cut *c = ctx;
-    float *packed = c->panel + thread * c->panel_floats;
+    float *own = c->panel + thread * c->panel_floats;
     int64_t mr = zs_tile_get()->mr, tiles = div_up(c->g.m, mr);
     for (int64_t u = begin; u < end; u++) {
         int64_t panel = u / c->parts, part = u % c->parts;
-        if (tiles == 1 && !packs_a(&c->g)) {
-            thin_panel(&c->g, packed, panel);
+        const float *packed = c->g.packed ? c->g.packed + panel * c->panel_floats : own;
+        if (!c->g.packed && tiles == 1 && !packs_a(&c->g)) {
+            thin_panel(&c->g, own, panel);
             continue;
         }
         int64_t i0 = part * tiles / c->parts * mr, i1 = (part + 1) * tiles / c->parts * mr;
-        zs_gemm_pack(packed, &c->g, panel);
+        if (!c->g.packed)
+            zs_gemm_pack(own, &c->g, panel);
         if (packs_a(&c->g))
             packed_panel(c, packed, panel, i0, min64(i1, c->g.m));
         else
             zs_gemm_panel(&c->g, packed, panel, i0, min64(i1, c->g.m));
     }
+}
+
+static void pack_panels(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const cut *c = ctx;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        zs_gemm_pack(c->panel + i * c->panel_floats, &c->g, i);
+}
+
+void zs_gemm_pack_all(float *dst, const zs_gemm *g)
+{
+    cut c = cut_of(g, 1, NULL);
+    c.panel = dst;
+    zs_parallel_for(c.panels, 1, pack_panels, &c);
 }
 
 size_t zs_gemm_ws(const zs_gemm *g, int threads)

@@ -19,7 +19,8 @@ typedef struct zs_gemm {
     float *y;
     int64_t m, n, depth;
     int64_t a_row, a_k, b_row, b_col, ld;
-    bool add; /* y +=; without bias */
+    bool add;            /* y +=; without bias */
+    const float *packed; /* b packed whole by zs_gemm_pack_all, or NULL; b is then not read */
 } zs_gemm;
 
 /* All threads; ws has zs_gemm_ws bytes for this many of them and is 64-byte aligned. */
@@ -33,6 +34,9 @@ int64_t zs_gemm_packed(int64_t depth, int64_t n);
 
 /* Packs columns [panel*nr, ...) of g->b to dst[depth][nr], zeros beyond n. */
 void zs_gemm_pack(float *dst, const zs_gemm *g, int64_t panel);
+
+/* Packs all panels one after the other, zs_gemm_packed(depth, n) floats, with all threads. */
+void zs_gemm_pack_all(float *dst, const zs_gemm *g);
 
 /* y += or = a b for rows [i0, i1) and the columns of one packed panel, on the calling thread. */
 void zs_gemm_panel(const zs_gemm *g, const float *packed, int64_t panel, int64_t i0, int64_t i1);

@@ -3,6 +3,8 @@
 #include "backend/cpu/gemm.h"
 #include "backend/cpu/norm.h"
 
+enum { PACKED_ROWS = 64 }; /* most rows for which packing the weights shows */
+
 /* x[M,K] w[O,K] [b[O]] -> y[M,O]. */
 static zs_gemm product_fwd(const zs_call *c)
 {
@@ -18,7 +20,8 @@ static zs_gemm product_fwd(const zs_call *c)
                      .a_k = 1,
                      .b_row = 1,
                      .b_col = k,
-                     .ld = o};
+                     .ld = o,
+                     .packed = c->packed};
 }
 
 static size_t linear_ws(const zs_call *c)
@@ -34,6 +37,22 @@ static void linear(const zs_call *c)
 }
 
 const zs_kernel zs_fast_linear = {linear, linear_ws};
+
+static zs_packing packing(const zs_call *c)
+{
+    zs_gemm g = product_fwd(c);
+    if (g.m > PACKED_ROWS)
+        return (zs_packing){0};
+    return (zs_packing){(size_t)zs_gemm_packed(g.depth, g.n) * sizeof(float), 1};
+}
+
+static void pack(const zs_call *c, void *dst)
+{
+    zs_gemm g = product_fwd(c);
+    zs_gemm_pack_all(dst, &g);
+}
+
+const zs_packer zs_fast_linear_packer = {packing, pack};
 
 /* dy[M,O] w[O,K] -> dx[M,K]. */
 static zs_gemm product_dx(const zs_call *c)
