@@ -8,12 +8,16 @@ OUT ?= demo-out
 WERROR ?=
 PREFIX ?= /usr/local
 SECONDS_EACH ?= 10
+# a Python that has torch, numpy and safetensors; by default one is made under build/
+BENCH_PYTHON ?=
+# further options of bench/torch_baseline.py, such as --sections all
+BENCH_ARGS ?=
 
 configure = cmake --preset $(1) $(if $(WERROR),-DZSEM_WERROR=$(WERROR)) $(2) >build/$(1).log || { cat build/$(1).log; exit 1; }
 compile = cmake --build build/$(1) --parallel $(JOBS) $(2)
 run_tests = ctest --test-dir build/$(1) --parallel $(JOBS) --output-on-failure --no-tests=error
 
-.PHONY: all help setup configure demo test ci bench install format check-format asan fuzz-smoke \
+.PHONY: all help setup configure demo test ci bench bench-ops install format check-format asan fuzz-smoke \
 	gpu-check clean
 .DEFAULT_GOAL := all
 
@@ -24,7 +28,8 @@ help:
 	@echo 'make              build/release/zsem, installing missing packages first'
 	@echo 'make demo         build, then reconstruct, vary and interpolate the shipped images into $(OUT)/'
 	@echo 'make test         build and run every test'
-	@echo 'make bench        build and run the benchmarks'
+	@echo 'make bench        zsem against PyTorch, row by row, into bench/RESULTS.md (installs PyTorch below build/)'
+	@echo 'make bench-ops    the time of every operation, for work on kernels'
 	@echo 'make install      into PREFIX ($(PREFIX)), below DESTDIR'
 	@echo 'make format       clang-format; check-format only reports'
 	@echo 'make asan         the tests under AddressSanitizer and UBSan'
@@ -54,7 +59,11 @@ test:
 ci:
 	.ci/run
 
-bench:
+bench: all
+	@scripts/bench-python build/bench-venv $(BENCH_PYTHON) >build/bench-python
+	@"$$(cat build/bench-python)" bench/torch_baseline.py --zsem build/release/zsem $(BENCH_ARGS)
+
+bench-ops:
 	@scripts/setup build test
 	@mkdir -p build
 	@$(call configure,release,-DZSEM_TESTS=ON)

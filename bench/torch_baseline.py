@@ -433,7 +433,7 @@ class Bench:
         print(f"{name}", flush=True)
         self.zsem.save(name)
         side, checks = open_row(name), Checks(name)
-        with mode(side):
+        with mode(side), self.clock.alone():
             side.check(checks)
         worst = checks.finish()
         tried, best, fn = self.variants(side)
@@ -582,31 +582,29 @@ def section_process(b):
           "process-ffhq64", statistics.median(ours), statistics.median(theirs), 3.5, best[1])
 
 
-def smallest(cmds):
-    return min((measure_process(cmd, env)[1], name) for name, cmd, env in cmds)
+def peak(b, cmd):
+    with b.clock.alone():
+        return measure_process(cmd, plain_env())[1]
 
 
 def section_memory(b):
-    """Largest resident size of fresh processes; PyTorch's smallest over formats and malloc."""
+    """Largest resident size of fresh processes; malloc as it is, since tuned it keeps more."""
     print("peak memory", flush=True)
     threads = ["--threads", str(b.args.threads)]
 
     def theirs(*args):
-        return smallest([(f"eager {fmt}, {name}", child_command(*args, fmt), env)
-                         for fmt in ("nchw", "nhwc")
-                         for name, env in (("malloc tuned", None), ("malloc as is", plain_env()))])
+        return min((peak(b, child_command(*args, fmt)), f"eager {fmt}") for fmt in MEMORY_FORMAT)
     b.zsem.save("train-ffhq64-n8")
-    _, ours, _ = measure_process([b.zsem.path, "bench", "--rows", "train-ffhq64-n8", "--runs", "3",
-                                  "--quiet", *threads], plain_env())
+    ours = peak(b, [b.zsem.path, "bench", "--rows", "train-ffhq64-n8", "--runs", "3", "--quiet",
+                    *threads])
     mib, best = theirs("train", "train-ffhq64-n8")
     b.add("memory", "peak memory of the training step ffhq64 N=8", "memory-train-ffhq64", ours, mib,
           0.6, best, unit="MiB")
     b.zsem.save("eps-ffhq256-n1")
     bundle, given = WORK / "ffhq256.model.safetensors", WORK / "sample-in.safetensors"
     make_noise(given, 256)
-    _, ours, _ = measure_process([b.zsem.path, "apply", "decode", "--model", bundle, "--in", given,
-                                  "--out", WORK / "sample-out.safetensors", "--steps", "4", "--quiet",
-                                  *threads], plain_env())
+    ours = peak(b, [b.zsem.path, "apply", "decode", "--model", bundle, "--in", given, "--out",
+                    WORK / "sample-out.safetensors", "--steps", "4", "--quiet", *threads])
     mib, best = theirs("sample", bundle, given)
     compare_samples()
     b.add("memory", "peak memory of sampling ffhq256, 4 steps", "memory-sample-ffhq256", ours, mib,
