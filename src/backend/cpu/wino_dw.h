@@ -45,9 +45,15 @@ static inline int zs_wino_cut_row(zs_wino_cut cut, int set, int i)
     return (set * zs_wino_cut_rows(cut) + (cut == ZS_WINO_PAIR) + i) % ZS_WINO_DW_P;
 }
 
+/* Images and which of their channels; c0 a multiple of 16, c1 too unless it is the last. */
+typedef struct zs_wino_x {
+    const float *x;
+    int64_t c0, c1;
+} zs_wino_x;
+
 /* V of tiles [first, first+count): point j of row i of the set goes to
- * v[(i*6 + j)*ks + tile*g->ld + c], tile < count. As zs_wino_in_fn for the rest. */
-typedef void (*zs_wino_rows_fn)(float *v, int64_t ks, const zs_wino *g, const float *x,
+ * v[(i*6 + j)*ks + tile*g->ld + c - c0], tile < count. As zs_wino_in_fn for the rest. */
+typedef void (*zs_wino_rows_fn)(float *v, int64_t ks, const zs_wino *g, const zs_wino_x *x,
                                 int64_t first, int64_t count);
 
 /* dy[n,oh,ow,o] and where D of it goes: panels of nr outputs, point j of row i of the set at

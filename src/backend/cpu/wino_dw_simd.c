@@ -111,19 +111,20 @@ ZS_INLINE void transform(float *to, int64_t ks, const square *s, int64_t c, zs_w
     }
 }
 
-ZS_INLINE void rows_of_x(float *v, int64_t ks, const zs_wino *g, const float *x, int64_t first,
+ZS_INLINE void rows_of_x(float *v, int64_t ks, const zs_wino *g, const zs_wino_x *x, int64_t first,
                          int64_t count, zs_wino_cut cut, int set)
 {
+    v -= x->c0;
     for (int64_t i = first; i < first + count; i++, v += g->ld) {
-        int64_t n = i / (g->th * g->tw), c = 0;
-        square s = square_of(x, g->h, g->w, g->c, n, i / g->tw % g->th * M - g->pad,
+        int64_t n = i / (g->th * g->tw), c = x->c0;
+        square s = square_of(x->x, g->h, g->w, g->c, n, i / g->tw % g->th * M - g->pad,
                              i % g->tw * M - g->pad, P);
-        for (; s.whole && c + VL <= g->c; c += VL)
+        for (; s.whole && c + VL <= x->c1; c += VL)
             transform(v + c, ks, &s, c, cut, set, false, VL, true);
-        for (; c + VL <= g->c; c += VL)
+        for (; c + VL <= x->c1; c += VL)
             transform(v + c, ks, &s, c, cut, set, false, VL, false);
-        if (c < g->c)
-            transform(v + c, ks, &s, c, cut, set, false, (int)(g->c - c), false);
+        if (c < x->c1)
+            transform(v + c, ks, &s, c, cut, set, false, (int)(x->c1 - c), false);
     }
 }
 
@@ -150,7 +151,7 @@ ZS_INLINE void rows_of_dy(float *d, const zs_wino_dy *t, int64_t first, int64_t 
 }
 
 #define SET(CUT, N)                                                                         \
-    static void x_##CUT##_##N(float *v, int64_t ks, const zs_wino *g, const float *x,       \
+    static void x_##CUT##_##N(float *v, int64_t ks, const zs_wino *g, const zs_wino_x *x,   \
                               int64_t first, int64_t count)                                 \
     {                                                                                       \
         rows_of_x(v, ks, g, x, first, count, ZS_WINO_##CUT, N);                             \
