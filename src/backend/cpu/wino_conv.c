@@ -8,7 +8,8 @@
 enum {
     BLOCK_BYTES = 600 << 10,  /* of V, when each thread has its own: with a panel of U, of L2 */
     BLOCK_TILES = 24,         /* of such a block: more gain nothing */
-    SHARED_TILES = 256,       /* of a shared block, and up to which there is one */
+    SHARED_TILES = 256,       /* up to which blocks are shared */
+    SHARED_BLOCK = 128,       /* tiles of such a block: their M stays in L2 */
     SHARED_WEIGHTS = 1 << 16, /* C*O from which U is too large to be read for each block */
     WEIGHTS_DEPTH = 64,       /* channels of U made at once: with their M they stay in L2 */
     F6_SIDE = 192,            /* sides of images and numbers of channels for F(6x6,3x3) */
@@ -50,7 +51,7 @@ static void plan_cut(plan *p)
     p->panels = zs_div_up(p->w.o, p->tile->nr);
     p->shared = p->panels >= p->c->threads &&
                 (g->tiles <= SHARED_TILES || p->w.c * p->w.o > SHARED_WEIGHTS);
-    p->block = p->shared ? zs_div_up(g->tiles, zs_div_up(g->tiles, SHARED_TILES)) : own_block(p);
+    p->block = p->shared ? zs_div_up(g->tiles, zs_div_up(g->tiles, SHARED_BLOCK)) : own_block(p);
     p->block = zs_min64(p->block, g->tiles);
     p->depth = zs_min64(p->shared ? WEIGHTS_DEPTH : p->w.c, p->w.c);
     p->u_ks = p->depth * p->tile->nr + 16;
