@@ -19,7 +19,8 @@ static const double tiles_rms = 2e-5, tiles_element = 1e-4;
 
 static bool is_conv(zs_op op)
 {
-    return op == ZS_OP_CONV2D || op == ZS_OP_CONV2D_DX || op == ZS_OP_CONV2D_DW;
+    return op == ZS_OP_CONV2D || op == ZS_OP_CONV2D_DX || op == ZS_OP_CONV2D_DW ||
+           op == ZS_OP_CONV_RELU;
 }
 
 /* True if a (got) agrees with r (reference) within the case's tolerance, or that of tiles. */
