@@ -9,7 +9,9 @@
 enum {
     SPLIT_ROWS = 32, /* fewest rows that are worth a panel of their own */
     PACK_STEPS = 16,
-    PIECE = 128 /* of the depth, for few rows */
+    BLOCK_TILES = 4,         /* rows of a block, in tiles */
+    GROUP_FLOATS = 96 << 10, /* of a group of packed panels: stays in L2 beside a block */
+    PIECE = 128              /* of the depth, for few rows */
 };
 
 static int64_t div_up(int64_t a, int64_t b)
@@ -57,6 +59,18 @@ void zs_gemm_pack(float *dst, const zs_gemm *g, int64_t panel)
     }
 }
 
+/* Asks for what a tile will be added to. */
+static void ahead(const zs_tile_out *out, int64_t rows)
+{
+#ifdef __GNUC__
+    for (int64_t i = 0; i < rows; i++)
+        for (int j = 0; j < out->cols; j += 16)
+            __builtin_prefetch(out->y + i * out->ld + j, 1);
+#else
+    (void)out, (void)rows;
+#endif
+}
+
 void zs_gemm_panel(const zs_gemm *g, const float *packed, int64_t panel, int64_t i0, int64_t i1)
 {
     _Alignas(64) float tile[ZS_TILE_MR_MAX * ZS_TILE_NR_MAX];
@@ -70,6 +84,8 @@ void zs_gemm_panel(const zs_gemm *g, const float *packed, int64_t panel, int64_t
         int64_t r0 = i0 + t * (i1 - i0) / tiles, r1 = i0 + (t + 1) * (i1 - i0) / tiles;
         in.a = g->a + r0 * g->a_row;
         out.y = g->y + r0 * g->ld + j;
+        if (g->add)
+            ahead(&out, r1 - r0);
         fn->product(tile, &in, (int)(r1 - r0), out.cols);
         if (g->add)
             fn->add(&out, tile, (int)(r1 - r0));
@@ -81,8 +97,9 @@ void zs_gemm_panel(const zs_gemm *g, const float *packed, int64_t panel, int64_t
 /* A product cut into panels of columns and, when these are few, parts of the rows. */
 typedef struct cut {
     zs_gemm g;
-    int64_t panels, parts, panel_floats;
-    float *panel; /* [threads][panel_floats] */
+    int64_t panels, group, parts; /* group: panels that a part of the rows meets in one go */
+    int64_t panel_floats;
+    float *panel; /* [threads][group][panel_floats] */
     float *rows;  /* a packed: [m/mr][depth][mr], when its columns are contiguous */
 } cut;
 
@@ -101,8 +118,10 @@ static cut cut_of(const zs_gemm *g, int threads, void *ws)
 {
     cut c = {.g = *g};
     c.panels = div_up(g->n, zs_tile_get()->nr);
-    c.parts = min64(div_up(4 * threads, c.panels), div_up(g->m, SPLIT_ROWS));
     c.panel_floats = zs_gemm_packed(g->depth, 1);
+    c.group = min64(GROUP_FLOATS / c.panel_floats, c.panels / (4 * threads));
+    c.group = c.group < 1 ? 1 : c.group;
+    c.parts = min64(div_up(4 * threads, c.panels), div_up(g->m, SPLIT_ROWS));
     c.rows = ws;
     c.panel = c.rows + rows_floats(g);
     return c;
@@ -169,25 +188,39 @@ static void thin_panel(const zs_gemm *g, float *packed, int64_t panel)
         fn->store(&out, tile, (int)g->m);
 }
 
-static void run_panels(void *ctx, int64_t begin, int64_t end, int thread)
+/* Rows [i0, i1) and panels [p0, p1), whose packed form begins at `packed`. */
+static void run_block(const cut *c, const float *packed, int64_t p0, int64_t p1, int64_t i0,
+                      int64_t i1)
+{
+    for (int64_t p = p0; p < p1; p++, packed += c->panel_floats) {
+        if (packs_a(&c->g))
+            packed_panel(c, packed, p, i0, i1);
+        else
+            zs_gemm_panel(&c->g, packed, p, i0, i1);
+    }
+}
+
+/* Units [begin, end) of groups x parts. A block of rows meets all panels of the group while it is
+ * in the cache. */
+static void run_units(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const cut *c = ctx;
-    float *own = c->panel + thread * c->panel_floats;
+    float *own = c->panel + thread * c->group * c->panel_floats;
     int64_t mr = zs_tile_get()->mr, tiles = div_up(c->g.m, mr);
     for (int64_t u = begin; u < end; u++) {
-        int64_t panel = u / c->parts, part = u % c->parts;
-        const float *packed = c->g.packed ? c->g.packed + panel * c->panel_floats : own;
-        if (!c->g.packed && tiles == 1 && !packs_a(&c->g)) {
-            thin_panel(&c->g, own, panel);
-            continue;
+        int64_t p0 = u / c->parts * c->group, p1 = min64(p0 + c->group, c->panels);
+        int64_t part = u % c->parts, i0 = part * tiles / c->parts * mr;
+        int64_t i1 = min64((part + 1) * tiles / c->parts * mr, c->g.m);
+        const float *packed = c->g.packed ? c->g.packed + p0 * c->panel_floats : own;
+        bool thin = !c->g.packed && tiles == 1 && !packs_a(&c->g);
+        for (int64_t p = p0; !c->g.packed && p < p1; p++) {
+            if (thin)
+                thin_panel(&c->g, own, p);
+            else
+                zs_gemm_pack(own + (p - p0) * c->panel_floats, &c->g, p);
         }
-        int64_t i0 = part * tiles / c->parts * mr, i1 = (part + 1) * tiles / c->parts * mr;
-        if (!c->g.packed)
-            zs_gemm_pack(own, &c->g, panel);
-        if (packs_a(&c->g))
-            packed_panel(c, packed, panel, i0, min64(i1, c->g.m));
-        else
-            zs_gemm_panel(&c->g, packed, panel, i0, min64(i1, c->g.m));
+        for (int64_t i = i0; !thin && i < i1; i += BLOCK_TILES * mr)
+            run_block(c, packed, p0, p1, i, min64(i + BLOCK_TILES * mr, i1));
     }
 }
 
@@ -209,7 +242,7 @@ void zs_gemm_pack_all(float *dst, const zs_gemm *g)
 size_t zs_gemm_ws(const zs_gemm *g, int threads)
 {
     cut c = cut_of(g, threads, NULL);
-    return (size_t)(rows_floats(g) + threads * c.panel_floats) * sizeof(float);
+    return (size_t)(rows_floats(g) + threads * c.group * c.panel_floats) * sizeof(float);
 }
 
 void zs_gemm_run(const zs_gemm *g, int threads, void *ws)
@@ -217,5 +250,5 @@ void zs_gemm_run(const zs_gemm *g, int threads, void *ws)
     cut c = cut_of(g, threads, ws);
     if (packs_a(g))
         zs_parallel_for(g->depth, PACK_STEPS, pack_rows, &c);
-    zs_parallel_for(c.panels * c.parts, 1, run_panels, &c);
+    zs_parallel_for(div_up(c.panels, c.group) * c.parts, 1, run_units, &c);
 }
