@@ -10,7 +10,7 @@ enum { ALIGN = 64 };
 static atomic_long alloc_count;
 static atomic_long alloc_fail_at; /* 0: never */
 
-static bool must_fail(void)
+bool zs_alloc_fails(void)
 {
     long n = atomic_fetch_add(&alloc_count, 1) + 1;
     long at = atomic_load(&alloc_fail_at);
@@ -42,7 +42,7 @@ bool zs_add_size(size_t a, size_t b, size_t *out)
 void *zs_alloc(size_t n, size_t size)
 {
     size_t bytes = 0;
-    if (!zs_mul_size(n, size, &bytes) || bytes > SIZE_MAX - 2 * ALIGN || must_fail())
+    if (!zs_mul_size(n, size, &bytes) || bytes > SIZE_MAX - 2 * ALIGN || zs_alloc_fails())
         return NULL;
     /* aligned_alloc wants a multiple of the alignment */
     bytes = (bytes + ALIGN) / ALIGN * ALIGN;

@@ -34,4 +34,13 @@ bool zs_grow(void **items, size_t *cap, size_t count, size_t size);
  * were made since the last call. Not thread-safe against running allocations. */
 long zs_alloc_fail_at(long n);
 
+/* For allocators: counts one, and tells whether it must fail. */
+bool zs_alloc_fails(void);
+
+/* Zeroed whole pages for large buffers, 64-byte aligned at least, huge pages where the system gives
+ * them. Memory is taken when a page is first written; what the machine has not got is refused here,
+ * since it would end the process there. NULL when out of memory. */
+void *zs_pages_alloc(size_t bytes);
+void zs_pages_free(void *p, size_t bytes);
+
 #endif

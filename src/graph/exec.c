@@ -145,6 +145,8 @@ static int plan_arena(zs_exec *e, zs_error *err)
                        "out of memory: %.1f MiB for activations could not be allocated; a smaller "
                        "batch (--batch, --micro-batch) or --recompute lowers this",
                        (double)e->arena_bytes / 1048576.0);
+    if (e->backend->touch)
+        e->backend->touch(e->arena, e->arena_bytes);
     return ZS_OK;
 }
 

@@ -37,3 +37,14 @@ void zs_mapfile_close(zs_mapfile *m)
         munmap((void *)(uintptr_t)m->p, m->n);
     *m = (zs_mapfile){0};
 }
+
+void zs_mapfile_drop(const zs_mapfile *m, const uint8_t *p, size_t n)
+{
+    enum { WORTH_A_CALL = 1 << 16 };
+    uintptr_t first = (uintptr_t)m->p, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t begin = (uintptr_t)p, end = begin + n;
+    if (!m->p || n < WORTH_A_CALL || begin < first || end > first + m->n)
+        return;
+    begin -= begin % page; /* a neighbour's bytes on the page come back from the file */
+    (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+}

@@ -17,4 +17,8 @@ typedef struct zs_mapfile {
 int zs_mapfile_open(zs_mapfile *m, const char *path, zs_error *err);
 void zs_mapfile_close(zs_mapfile *m);
 
+/* n bytes at p, inside m or not, have been read and need not stay in memory: a large file that is
+ * read once would otherwise count twice, as itself and as what was made of it. */
+void zs_mapfile_drop(const zs_mapfile *m, const uint8_t *p, size_t n);
+
 #endif

@@ -335,6 +335,7 @@ static int read_as(zs_tensorfile *f, size_t i, void *dst, size_t out_elem, conve
         convert(dst, p + e->offset, e->info.dtype, (size_t)e->info.numel);
     else
         gather(dst, out_elem, e, p + e->offset, convert);
+    zs_mapfile_drop(&f->map, p + e->offset, (size_t)e->info.numel * zs_dtype_size(e->info.dtype));
     return ZS_OK;
 }
 

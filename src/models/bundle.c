@@ -56,7 +56,7 @@ int zs_bundle_read(zs_model *m, zs_tensorfile *f, zs_error *err)
     for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
         const zs_param *p = zs_params_at(m->params, i);
         zs_bundle_name(name, sizeof name, p->name);
-        if (p->alias < 0)
+        if (p->alias < 0 && zs_model_wants(m, p))
             status = zs_params_read(m->params, i, m->weights, f, name, err);
     }
     if (status == ZS_OK && zs_tensorfile_find(f, Z_MEAN) >= 0)

@@ -30,8 +30,24 @@ static int ready_packs(zs_model *m, zs_error *err)
     return m->packs ? ZS_OK : zs_packs_new(&m->packs, m->backend, (size_t)bytes, err);
 }
 
+/* Boxes whose weights a network reads. */
+static unsigned boxes_of(zs_net net)
+{
+    enum { GENERATOR = 1 << ZS_BOX_GENERATOR, ENCODER = 1 << ZS_BOX_ENCODER };
+    if (net == ZS_NET_TRAIN)
+        return GENERATOR | ENCODER;
+    if (net == ZS_NET_ENCODER)
+        return ENCODER;
+    return net == ZS_NET_PRIOR || net == ZS_NET_PRIOR_TIME || net == ZS_NET_PRIOR_STEP
+               ? 1u << ZS_BOX_PRIOR
+               : GENERATOR;
+}
+
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err)
 {
+    if (boxes_of(net) & ~m->boxes)
+        return zs_fail(err, ZS_E_INTERNAL, "%s was opened without weights that it needs now",
+                       m->label);
     zs_net_exec *k = slot_for(m, net, &s);
     k->used = ++m->clock;
     if (!k->e) {

@@ -55,6 +55,7 @@ int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, z
     m->hook = o->hook;
     m->hook_ctx = o->hook_ctx;
     m->batch = o->batch > 0 ? o->batch : 16;
+    m->boxes = o->boxes ? o->boxes : ~0u;
     m->packed = o->packed < 0.0 ? 0.0 : o->packed > 0.0 ? o->packed : ZS_MODEL_PACKED;
     m->label = zs_str_dup(label);
     int status = ZS_OK;
@@ -89,6 +90,11 @@ int zs_model_check_size(const zs_model *m, const zs_tensorfile *f, const char *p
                    "%s: the configuration describes %.2f million parameters and the file holds "
                    "%.2f; the file is cut short, or the configuration belongs to another",
                    zs_tensorfile_path(f), (double)needed / 1e6, held / 1e6);
+}
+
+bool zs_model_wants(const zs_model *m, const zs_param *p)
+{
+    return m->boxes >> zs_param_box(p->name) & 1u;
 }
 
 int zs_model_alloc(zs_model *m, zs_error *err)

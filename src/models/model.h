@@ -31,12 +31,14 @@ typedef enum zs_box {
 const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior", "probe" */
 
 /* Packed weights make each run of a network faster, at this much memory. */
-#define ZS_MODEL_PACKED 0.5
+#define ZS_MODEL_PACKED 0.15
 
 typedef struct zs_model_options {
     const char *backend;    /* zs_backend_find; NULL: the default */
     unsigned exec_flags;    /* zs_exec_flag */
     int64_t batch;          /* images per run of a network; 0: 16 */
+    unsigned boxes;         /* 1 << zs_box of those that will be used: the weights of the others are
+                               neither read nor kept; 0: all */
     bool raw;               /* the weights that were trained instead of their moving average; a
                                bundle has one kind, which stays, and the facts say so */
     const char *const *set; /* NULL or NULL-terminated "key=value" (zs_model_config_set), for what

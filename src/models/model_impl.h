@@ -58,7 +58,8 @@ struct zs_model {
     zs_node_hook hook;
     void *hook_ctx;
     int64_t batch;
-    double packed; /* bytes of packed weights per byte of weights */
+    unsigned boxes; /* those whose weights are there, 1 << zs_box */
+    double packed;  /* bytes of packed weights per byte of weights */
     zs_net_exec cache[ZS_NET_CACHE];
     uint64_t clock; /* of the cache's last use */
 };
@@ -78,6 +79,9 @@ int zs_model_lay_out(zs_model *m, zs_error *err);
 /* Refuses a layout of far more parameters than the tensors "<prefix>*" of f hold. */
 int zs_model_check_size(const zs_model *m, const zs_tensorfile *f, const char *prefix,
                         zs_error *err);
+
+/* Whether the weights of parameter p are wanted (zs_model_options.boxes). */
+bool zs_model_wants(const zs_model *m, const zs_param *p);
 
 /* Allocates the weights of the layout. */
 int zs_model_alloc(zs_model *m, zs_error *err);

@@ -116,8 +116,13 @@ int zs_official_read(zs_model *m, const zs_official *o, zs_error *err)
         status = check_tensors(m, o, err);
     if (status == ZS_OK)
         status = zs_model_alloc(m, err);
-    if (status == ZS_OK)
-        status = zs_params_import(m->params, m->weights, o->f, o->prefix, err);
+    for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        const zs_param *p = zs_params_at(m->params, i);
+        char name[256];
+        (void)snprintf(name, sizeof name, "%s%s", o->prefix, p->name);
+        if (zs_model_wants(m, p)) /* aliases come last, so the later name wins as in PyTorch */
+            status = zs_params_read(m->params, i, m->weights, o->f, name, err);
+    }
     return status;
 }
 

@@ -92,7 +92,7 @@ static int check_finite(const zs_model *m, const char *path, zs_error *err)
 {
     for (size_t i = 0; i < zs_params_count(m->params); i++) {
         const zs_param *p = zs_params_at(m->params, i);
-        for (int64_t k = 0; k < p->numel; k++)
+        for (int64_t k = 0; zs_model_wants(m, p) && k < p->numel; k++)
             if (!isfinite(m->weights[p->offset + k]))
                 return zs_fail(err, ZS_E_FORMAT,
                                "%s: tensor %s holds a number that is not finite; the file is "

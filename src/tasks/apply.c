@@ -416,18 +416,19 @@ static int apply_grad(apply *a)
 static const struct function {
     const char *name;
     zs_box needs;
-    bool raw; /* on the trained weights, not their average */
+    bool alone; /* uses no other box */
+    bool raw;   /* on the trained weights, not their average */
     int (*run)(apply *a);
-} functions[] = {{"encode", ZS_BOX_ENCODER, false, apply_encode},
-                 {"eps", ZS_BOX_GENERATOR, false, apply_eps},
-                 {"decode", ZS_BOX_GENERATOR, false, apply_decode},
-                 {"invert", ZS_BOX_GENERATOR, false, apply_invert},
-                 {"prior-eps", ZS_BOX_PRIOR, false, apply_prior_eps},
-                 {"prior-sample", ZS_BOX_PRIOR, false, apply_prior_sample},
-                 {"probe", ZS_BOX_PROBE, false, apply_probe},
-                 {"edit", ZS_BOX_PROBE, false, apply_edit},
-                 {"grad", ZS_BOX_GENERATOR, true, apply_grad},
-                 {NULL, ZS_BOX_COUNT, false, NULL}};
+} functions[] = {{"encode", ZS_BOX_ENCODER, true, false, apply_encode},
+                 {"eps", ZS_BOX_GENERATOR, true, false, apply_eps},
+                 {"decode", ZS_BOX_GENERATOR, true, false, apply_decode},
+                 {"invert", ZS_BOX_GENERATOR, true, false, apply_invert},
+                 {"prior-eps", ZS_BOX_PRIOR, true, false, apply_prior_eps},
+                 {"prior-sample", ZS_BOX_PRIOR, true, false, apply_prior_sample},
+                 {"probe", ZS_BOX_PROBE, true, false, apply_probe},
+                 {"edit", ZS_BOX_PROBE, true, false, apply_edit},
+                 {"grad", ZS_BOX_GENERATOR, false, true, apply_grad},
+                 {NULL, ZS_BOX_COUNT, false, false, NULL}};
 
 static const struct function *find_function(zs_task_env *env)
 {
@@ -474,7 +475,9 @@ static int run(zs_task_env *env)
     for (int i = 0; i < 3; i++)
         if (!zs_opt_given(env, need_opt[i]))
             return zs_fail(env->err, ZS_E_INVALID, "apply: --%s is missing", need_opt[i]);
-    int status = zs_pipeline_open(&a.m, env, zs_opt_text(env, "model"), f->needs, f->raw);
+    const char *model = zs_opt_text(env, "model");
+    int status = f->alone ? zs_pipeline_open_alone(&a.m, env, model, f->needs)
+                          : zs_pipeline_open(&a.m, env, model, f->needs, f->raw);
     if (status == ZS_OK)
         status = zs_tensorfile_open(&a.in, input_path(&a), env->err);
     if (status == ZS_OK)

@@ -80,7 +80,7 @@ static int run(zs_task_env *env)
     const char *out = zs_opt_text(env, "out");
     if (!zs_str_ends(out, ".npy") && !zs_str_ends(out, ".safetensors"))
         return zs_fail(env->err, ZS_E_INVALID, "%s: --out must end in .safetensors or .npy", out);
-    int status = zs_pipeline_open(&e.m, env, zs_arg(env, 0), ZS_BOX_ENCODER, false);
+    int status = zs_pipeline_open_alone(&e.m, env, zs_arg(env, 0), ZS_BOX_ENCODER);
     if (status == ZS_OK)
         status = zs_pipeline_images(&e.im, &e.shape, env, e.m);
     if (status < 0)

@@ -24,7 +24,8 @@ static bool has_option(const zs_task_env *env, const char *name)
     return zs_opt_text(env, name) != NULL;
 }
 
-int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box needs, bool raw)
+static int open_model(zs_model **m, zs_task_env *env, const char *spec, zs_box needs, bool raw,
+                      unsigned boxes)
 {
     size_t n = zs_opt_list_count(env, "set");
     const char **set = zs_calloc(n + 1, sizeof *set);
@@ -35,6 +36,7 @@ int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box ne
         set[i] = zs_opt_list(env, "set", i);
     zs_model_options o = {.backend = zs_opt_text(env, "device"),
                           .batch = has_option(env, "batch") ? zs_opt_int(env, "batch") : 0,
+                          .boxes = boxes,
                           .raw = raw || zs_opt_flag(env, "raw"),
                           .set = set};
     int status = zs_model_open(m, spec, &o, env->err);
@@ -44,6 +46,16 @@ int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box ne
     if (status < 0)
         zs_model_close(m);
     return status;
+}
+
+int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box needs, bool raw)
+{
+    return open_model(m, env, spec, needs, raw, 0);
+}
+
+int zs_pipeline_open_alone(zs_model **m, zs_task_env *env, const char *spec, zs_box box)
+{
+    return open_model(m, env, spec, box, false, 1u << box);
 }
 
 int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *spec, zs_error *err)

@@ -38,6 +38,9 @@
  * do without, or ZS_BOX_COUNT for none. */
 int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box needs, bool raw);
 
+/* As zs_pipeline_open, for a command that uses no other box: their weights are not read. */
+int zs_pipeline_open_alone(zs_model **m, zs_task_env *env, const char *spec, zs_box box);
+
 /* Fails unless the file says how large its images are. */
 int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *spec,
                             zs_error *err);

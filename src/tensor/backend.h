@@ -66,6 +66,9 @@ typedef struct zs_backend {
     /* Required: memory the kernels can read and write, zero-filled; NULL when out of memory. */
     void *(*alloc)(size_t bytes);
     void (*release)(void *p, size_t bytes);
+    /* NULL, or takes fresh memory at once that would otherwise be taken when it is first written:
+     * for what every run writes. */
+    void (*touch)(void *p, size_t bytes);
     /* NULL, or the packer of an operation, or NULL for one that has none. */
     const zs_packer *(*packer)(zs_op op);
 } zs_backend;

@@ -49,4 +49,5 @@ static const zs_packer *packer(zs_op op)
     }
 }
 
-const zs_backend zs_backend_cpu = {"cpu", kernel, zs_cpu_alloc, zs_cpu_release, packer};
+const zs_backend zs_backend_cpu = {"cpu",          kernel,       zs_cpu_alloc,
+                                   zs_cpu_release, zs_cpu_touch, packer};

@@ -12,10 +12,12 @@ extern const zs_backend zs_backend_cpu, zs_backend_cpu_ref;
 #include "tensor/ops.def"
 #undef OP
 
-/* Memory for arenas and parameters: zero-filled (so every page is touched before the first run)
- * and advised to use huge pages. NULL when out of memory. */
+/* Memory for arenas and parameters, zero-filled: pages are taken when they are first written, huge
+ * ones where the system gives them. NULL when out of memory. */
 void *zs_cpu_alloc(size_t bytes);
 void zs_cpu_release(void *p, size_t bytes);
+/* Takes the pages now, with all threads; overwrites their first bytes with 0. */
+void zs_cpu_touch(void *p, size_t bytes);
 
 /* zs_parallel_for with the call passed through. The kernels index per-thread workspace by
  * `thread`; it stays below c->threads as long as the thread count has not been raised since the

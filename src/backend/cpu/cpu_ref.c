@@ -12,4 +12,5 @@ static const zs_kernel *kernel(zs_op op)
     return table[op];
 }
 
-const zs_backend zs_backend_cpu_ref = {"cpu-ref", kernel, zs_cpu_alloc, zs_cpu_release, NULL};
+const zs_backend zs_backend_cpu_ref = {"cpu-ref",      kernel,       zs_cpu_alloc,
+                                       zs_cpu_release, zs_cpu_touch, NULL};

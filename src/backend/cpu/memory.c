@@ -2,38 +2,32 @@
 #include "backend/cpu/cpu.h"
 
 #include <string.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
-enum { HUGE_PAGE = 2 << 20 };
-
-/* Advice only, and best taken before the first touch; a refusal costs speed, nothing else. */
-static void advise_huge(void *p, size_t bytes)
-{
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    uintptr_t begin = ((uintptr_t)p + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    uintptr_t end = ((uintptr_t)p + bytes) / HUGE_PAGE * HUGE_PAGE;
-    if (begin < end)
-        (void)madvise((char *)p + (begin - (uintptr_t)p), end - begin, MADV_HUGEPAGE);
-#else
-    (void)p;
-    (void)bytes;
-#endif
-}
+/* Small blocks come from the heap, where sanitizers watch their ends. */
+enum { PAGES_FROM = 1 << 20, PAGE = 4096, CHUNK = 4 << 20 };
 
 void *zs_cpu_alloc(size_t bytes)
 {
-    void *p = zs_alloc(bytes, 1);
-    if (!p)
-        return NULL;
-    advise_huge(p, bytes);
-    memset(p, 0, bytes);
-    return p;
+    return bytes < PAGES_FROM ? zs_calloc(bytes, 1) : zs_pages_alloc(bytes);
 }
 
 void zs_cpu_release(void *p, size_t bytes)
 {
-    (void)bytes;
-    zs_free(p);
+    if (bytes < PAGES_FROM)
+        zs_free(p);
+    else
+        zs_pages_free(p, bytes);
+}
+
+static void touch(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    volatile uint8_t *p = ctx;
+    (void)thread;
+    for (int64_t i = begin; i < end; i += PAGE)
+        p[i] = 0;
+}
+
+void zs_cpu_touch(void *p, size_t bytes)
+{
+    zs_parallel_for((int64_t)bytes, CHUNK, touch, p);
 }
