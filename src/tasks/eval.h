@@ -42,7 +42,8 @@ typedef struct zs_eval_set {
 int zs_eval_set_open(zs_eval_set *s, zs_task_env *env, size_t arg);
 void zs_eval_set_close(zs_eval_set *s);
 
-/* Image i of a set with `channels`, which also notes its size. Not for several threads at once. */
+/* Remembers the size of an image of the set, for a warning about mixed ones. Not for several threads
+ * at once. */
 void zs_eval_note_size(zs_eval_set *s, const zs_image *im);
 
 /* ---- features ---- */
@@ -81,8 +82,8 @@ int zs_eval_matrix(float **x, zs_eval *e, size_t i);
  * same images and features, and written there otherwise. */
 int zs_eval_gaussian(zs_gaussian *g, zs_eval *e, size_t i, const char *keep);
 
-/* "A" set i, and adds what numbers of this command rest on to the result: sets with their sample
- * counts, features, resizing. */
+/* Adds what the number of this command rests on to the result: the sets with their sample counts,
+ * features, resizing. */
 void zs_eval_describe(zs_eval *e, const char *metric);
 
 /* A warning that also stands in the result, under "warnings". */
