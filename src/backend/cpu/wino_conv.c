@@ -8,7 +8,7 @@
 enum {
     BLOCK_BYTES = 600 << 10,  /* of V, when each thread has its own: with a panel of U, of L2 */
     BLOCK_TILES = 24,         /* of such a block: more gain nothing */
-    SHARED_TILES = 256,       /* up to which blocks are shared */
+    SHARED_TILES = 64,        /* up to which a block is shared, U being small */
     SHARED_BLOCK = 128,       /* tiles of such a block: their M stays in L2 */
     SHARED_WEIGHTS = 1 << 16, /* C*O from which U is too large to be read for each block */
     WEIGHTS_DEPTH = 64,       /* channels of U made at once: with their M they stay in L2 */
