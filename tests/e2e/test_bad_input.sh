@@ -25,7 +25,7 @@ refuse "no function 'frob'" -- "$ZSEM" apply frob --model "$tiny" --in a --out b
 refuse --in missing -- "$ZSEM" apply encode --model "$tiny" --out "$dir/z.safetensors"
 accept "$ZSEM" --help
 accept "$ZSEM" --version
-for command in demo train info convert encode reconstruct vary interpolate apply; do
+for command in demo train info convert encode reconstruct vary interpolate apply data; do
     accept "$ZSEM" "$command" --help
     check "$command --help has examples" test "$(grep -c "^  zsem $command" "$dir/.out")" -ge 2
 done
