@@ -83,7 +83,7 @@ static const rule rules[] = {
     {"blond_hair", "person", "blond hair", "", "", 0},
     {"bald", "person", "bald", "", "", 0},
     {"beard", "person", "beard", "", "", 0},
-    {"family_or_couple", "person", "family|couple|kiss|holding hands", "", "", 0},
+    {"family_or_couple", "*", "", "family", "", 0},
     {"animal", "*", "", "animal-", "", 0},
     {"plant", "*", "", "plant-", "", 0},
     {"food", "*", "", "food-|dishware|drink", "", 0},
