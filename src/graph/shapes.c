@@ -345,7 +345,8 @@ static bool rule_conv_relu(zs_shape_ctx *c)
     int64_t h = windows(x->d[1], w->d[0], a->stride, a->pad);
     int64_t wd = windows(x->d[2], w->d[1], a->stride, a->pad_w);
     REQUIRE(h > 0 && wd > 0, "conv_relu", "the image is smaller than the kernel");
-    REQUIRE(!b || is_vector(b, w->d[3]), "conv_relu", "bias must have one value per output channel");
+    REQUIRE(!b || is_vector(b, w->d[3]), "conv_relu",
+            "bias must have one value per output channel");
     c->out[0] = zs_shape4(x->d[0], h, wd, w->d[3]);
     return true;
 }
