@@ -24,9 +24,8 @@ static int open_edit(edit *d)
 {
     const char *dir = zs_opt_text(d->env, "out");
     int status = zs_pipeline_open(&d->m, d->env, zs_arg(d->env, 0), ZS_BOX_PROBE, false);
-    if (status == ZS_OK && !zs_model_has(d->m, ZS_BOX_ENCODER))
-        status = zs_fail(d->env->err, ZS_E_INVALID, "%s: editing needs a model with an encoder",
-                         zs_arg(d->env, 0));
+    if (status == ZS_OK)
+        status = zs_pipeline_need_autoencoder(d->m, zs_arg(d->env, 0), "edit", d->env->err);
     if (status == ZS_OK)
         status = zs_attributes(&d->attrs, d->env, d->m, 0.3);
     if (status == ZS_OK && d->attrs.n == 0)

@@ -66,6 +66,8 @@ static int run(zs_task_env *env)
     interpolate t = {.env = env};
     const char *dir = zs_opt_text(env, "out");
     int status = zs_pipeline_open(&t.m, env, zs_arg(env, 0), ZS_BOX_ENCODER, false);
+    if (status == ZS_OK) /* an encoder alone makes codes that nothing here takes */
+        status = zs_pipeline_need_autoencoder(t.m, zs_arg(env, 0), "interpolate", env->err);
     if (status == ZS_OK)
         status = zs_pipeline_images(&t.im, &t.shape, env, t.m);
     if (status == ZS_OK && zs_images_count(t.im) != 2)

@@ -58,6 +58,19 @@ int zs_pipeline_open_alone(zs_model **m, zs_task_env *env, const char *spec, zs_
     return open_model(m, env, spec, box, false, 1u << box);
 }
 
+int zs_pipeline_need_autoencoder(const zs_model *m, const char *spec, const char *what,
+                                 zs_error *err)
+{
+    if (zs_model_has(m, ZS_BOX_ENCODER) && zs_model_has(m, ZS_BOX_GENERATOR))
+        return ZS_OK;
+    return zs_fail(
+        err, ZS_E_INVALID,
+        "%s: %s needs an autoencoder, and this model has no %s; make one with zsem "
+        "train autoencoder",
+        spec, what,
+        zs_box_name(zs_model_has(m, ZS_BOX_ENCODER) ? ZS_BOX_GENERATOR : ZS_BOX_ENCODER));
+}
+
 int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *spec, zs_error *err)
 {
     const zs_model_config *c = zs_model_configuration(m);

@@ -41,6 +41,10 @@ int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box ne
 /* As zs_pipeline_open, for a command that uses no other box: their weights are not read. */
 int zs_pipeline_open_alone(zs_model **m, zs_task_env *env, const char *spec, zs_box box);
 
+/* Fails unless m has an encoder and a generator; `what` it is for begins the sentence ("a prior"). */
+int zs_pipeline_need_autoencoder(const zs_model *m, const char *spec, const char *what,
+                                 zs_error *err);
+
 /* Fails unless the file says how large its images are. */
 int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *spec,
                             zs_error *err);

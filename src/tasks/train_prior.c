@@ -80,11 +80,8 @@ static int open_base(zs_model **m, zs_task_env *env)
             "train prior: name the model whose codes are to be learnt; usage: zsem train "
             "prior MODEL --data SRC --out RUN");
     int status = zs_model_open(m, zs_arg(env, 1), &o, env->err);
-    if (status == ZS_OK &&
-        (!zs_model_has(*m, ZS_BOX_ENCODER) || !zs_model_has(*m, ZS_BOX_GENERATOR)))
-        status = zs_fail(env->err, ZS_E_INVALID,
-                         "%s: a prior needs an autoencoder, and this model lacks one half of it",
-                         zs_arg(env, 1));
+    if (status == ZS_OK)
+        status = zs_pipeline_need_autoencoder(*m, zs_arg(env, 1), "a prior", env->err);
     zs_image_shape shape;
     return status < 0 ? status : zs_pipeline_image_shape(&shape, *m, zs_arg(env, 1), env->err);
 }

@@ -208,11 +208,8 @@ static int open_model(job *j)
             "probe MODEL --data SRC --labels FILE --out RUN");
     const char *spec = zs_arg(j->env, 1);
     int status = zs_model_open(&j->m, spec, &o, j->env->err);
-    if (status == ZS_OK &&
-        (!zs_model_has(j->m, ZS_BOX_ENCODER) || !zs_model_has(j->m, ZS_BOX_GENERATOR)))
-        status =
-            zs_fail(j->env->err, ZS_E_INVALID,
-                    "%s: a probe needs an autoencoder, and this model lacks one half of it", spec);
+    if (status == ZS_OK)
+        status = zs_pipeline_need_autoencoder(j->m, spec, "a probe", j->env->err);
     return status < 0 ? status : zs_pipeline_image_shape(&shape, j->m, spec, j->env->err);
 }
 

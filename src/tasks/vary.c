@@ -62,6 +62,8 @@ static int run(zs_task_env *env)
     vary v = {.env = env};
     const char *dir = zs_opt_text(env, "out");
     int status = zs_pipeline_open(&v.m, env, zs_arg(env, 0), ZS_BOX_ENCODER, false);
+    if (status == ZS_OK) /* an encoder alone makes codes that nothing here takes */
+        status = zs_pipeline_need_autoencoder(v.m, zs_arg(env, 0), "vary", env->err);
     if (status == ZS_OK)
         status = zs_pipeline_images(&v.im, &v.shape, env, v.m);
     if (status == ZS_OK && zs_images_count(v.im) != 1)

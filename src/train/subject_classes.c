@@ -30,6 +30,18 @@ static int check_labels(const zs_source *s, const char *spec, int64_t n, zs_erro
     return ZS_OK;
 }
 
+/* Equal numbers must mean equal classes: folders are numbered within each set on its own. */
+static int check_names(const zs_source *val, const char *spec, const zs_source *data, zs_error *err)
+{
+    for (int k = 0; k < zs_source_class_count(val); k++)
+        if (strcmp(zs_source_class_name(val, k), zs_source_class_name(data, k)) != 0)
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s: class %d is called %s, and %s in the data to train on; name the "
+                           "classes of both alike",
+                           spec, k, zs_source_class_name(val, k), zs_source_class_name(data, k));
+    return ZS_OK;
+}
+
 static int open_classes(zs_subject *s, const zs_train_config *c, zs_error *err)
 {
     int status = zs_imageset_new(s, sizeof(classes), c, err);
@@ -40,7 +52,9 @@ static int open_classes(zs_subject *s, const zs_train_config *c, zs_error *err)
     status = check_labels(k->im.source, c->data, k->n, err);
     if (status == ZS_OK && c->val)
         status = zs_source_open(&k->val, c->val, err);
-    return status == ZS_OK && c->val ? check_labels(k->val, c->val, k->n, err) : status;
+    if (status == ZS_OK && c->val)
+        status = check_labels(k->val, c->val, k->n, err);
+    return status == ZS_OK && c->val ? check_names(k->val, c->val, k->im.source, err) : status;
 }
 
 static int prepare(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_error *err)

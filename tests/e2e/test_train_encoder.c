@@ -2,6 +2,7 @@
 /* An encoder trained on the classes of images: it learns them, resumes, and is a model like others. */
 #include "data/data.h"
 #include "train/train.h"
+#include "zsem/task.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,17 +29,17 @@ static const char *path_of(const char *name)
 }
 
 /* Horizontal stripes, vertical stripes, a checkerboard; how bright differs from image to image. */
-static void write_image(int k, int i)
+static void write_image(const char *folder, int k, int i)
 {
     uint8_t px[SIZE * SIZE];
     zs_error err = {0};
-    char name[64];
+    char name[96];
     for (int p = 0; p < SIZE * SIZE; p++) {
         int row = p / SIZE, col = p % SIZE, on[CLASSES] = {row % 2, col % 2, (row + col) % 2};
         px[p] = (uint8_t)(on[k] ? 255 - 9 * i : 5 * i);
     }
     const zs_image im = {.w = SIZE, .h = SIZE, .c = 1, .px = px};
-    snprintf(name, sizeof name, "data/class%d/image%d.png", k, i);
+    snprintf(name, sizeof name, "%s%d/image%d.png", folder, k, i);
     if (zs_image_write_png(path_of(name), &im, &err) < 0)
         fail_msg("%s", err.message);
 }
@@ -186,6 +187,31 @@ static void test_refuses(void **state)
     c = tiny_run(path_of("refused"));
     c.val = path_of("data/class0");
     expect_refusal(&c, "class0 has ");
+    c.val = path_of("renamed");
+    expect_refusal(&c, "class 1 is called class2");
+}
+
+/* What decodes codes needs more than something that makes them. */
+static void test_commands_refuse_it(void **state)
+{
+    (void)state;
+    const char *const commands[] = {"vary", "interpolate", "reconstruct", "sample"};
+    const char *const images[] = {"data/class0/image0.png", "data/class1/image0.png"};
+    const size_t count[] = {1, 2, 1, 0};
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        zs_task_call *call = NULL;
+        zs_task_result r = {0};
+        zs_error err = {0};
+        assert_int_equal(zs_task_call_new(&call, commands[i], &err), ZS_OK);
+        assert_int_equal(zs_task_call_add(call, path_of("whole"), &err), ZS_OK);
+        for (size_t k = 0; k < count[i]; k++)
+            assert_int_equal(zs_task_call_add(call, path_of(images[k]), &err), ZS_OK);
+        assert_int_equal(zs_task_call_set(call, "out", path_of("no"), &err), ZS_OK);
+        assert_int_equal(zs_task_run(call, NULL, &r, &err), ZS_E_INVALID);
+        if (!strstr(err.message, "generator"))
+            fail_msg("%s says: %s", commands[i], err.message);
+        zs_task_call_free(&call);
+    }
 }
 
 static int setup(void **state)
@@ -194,12 +220,19 @@ static int setup(void **state)
     assert_non_null(mkdtemp(root));
     snprintf(data_dir, sizeof data_dir, "%s/data", root);
     assert_int_equal(mkdir(data_dir, 0777), 0);
+    for (int k = 0; k < CLASSES; k++) { /* as many classes, but not the same ones */
+        char name[40];
+        snprintf(name, sizeof name, "renamed/%s%d", k == 1 ? "other" : "class", k);
+        zs_error err = {0};
+        assert_int_equal(zs_mkdirs(path_of(name), &err), ZS_OK);
+        write_image(k == 1 ? "renamed/other" : "renamed/class", k, 0);
+    }
     for (int k = 0; k < CLASSES; k++) {
         char name[32];
         snprintf(name, sizeof name, "data/class%d", k);
         assert_int_equal(mkdir(path_of(name), 0777), 0);
         for (int i = 0; i < PER_CLASS; i++)
-            write_image(k, i);
+            write_image("data/class", k, i);
     }
     return 0;
 }
@@ -217,6 +250,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_has_no_generator),
+        cmocka_unit_test(test_commands_refuse_it),
         cmocka_unit_test(test_resumes),
         cmocka_unit_test(test_refuses),
     };
