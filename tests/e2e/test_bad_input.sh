@@ -46,13 +46,24 @@ printf '\x80\x02cposix\nsystem\nX\x12\x00\x00\x00touch '"$dir"'/pwned\x85R.' >"$
 refuse evil.pt -- "$ZSEM" info "$dir/evil.pt"
 check "nothing was executed" test ! -e "$dir/pwned"
 
-# weights that are no numbers
-header=$(od -An -tu8 -N8 "$tiny" | tr -d ' ')
-cp "$tiny" "$dir/nan.safetensors"
-printf '\xff\xff\xff\x7f\xff\xff\xff\x7f' |
-    dd of="$dir/nan.safetensors" bs=1 seek=$((8 + header)) conv=notrunc 2>/dev/null
+# weights that are no numbers, in the part of the model that the command needs
+# not_numbers FILE TENSOR: a copy of the model whose TENSOR begins with NaN
+not_numbers()
+{
+    local header at
+    header=$(od -An -tu8 -N8 "$tiny" | tr -d ' ')
+    at=$(head -c $((8 + header)) "$tiny" | grep -ao "\"$2\":{[^}]*" | sed 's/.*\[\([0-9]*\),[0-9]*\]$/\1/')
+    cp "$tiny" "$1"
+    printf '\xff\xff\xff\x7f\xff\xff\xff\x7f' |
+        dd of="$1" bs=1 seek=$((8 + header + at)) conv=notrunc 2>/dev/null
+}
+not_numbers "$dir/nan.safetensors" out.0.weight
+not_numbers "$dir/nan-encoder.safetensors" encoder.out.0.weight
 refuse nan.safetensors "not finite" -- "$ZSEM" vary "$dir/nan.safetensors" "$image" --out "$dir/vary"
-refuse nan.safetensors "not finite" -- "$ZSEM" encode "$dir/nan.safetensors" "$image" --out "$dir/z.npy"
+for command in encode reconstruct vary; do
+    refuse nan-encoder.safetensors "not finite" -- \
+        "$ZSEM" "$command" "$dir/nan-encoder.safetensors" "$image" --out "$dir/z.npy"
+done
 
 # a wrong model for the command
 refuse ddpm encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
