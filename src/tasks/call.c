@@ -4,6 +4,7 @@
 
 #include "backend/cpu/conv.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,6 +209,18 @@ size_t zs_opt_list_count(const zs_task_env *env, const char *name)
 const char *zs_opt_list(const zs_task_env *env, const char *name, size_t i)
 {
     return given_from_end(env, name, zs_opt_list_count(env, name) - 1 - i);
+}
+
+int zs_opt_only(const zs_task_env *env, const char *who, const char *used)
+{
+    char key[64];
+    for (const zs_option *o = env->call->task->info.options; o && o->name; o++) {
+        (void)snprintf(key, sizeof key, " %s ", o->name);
+        if (zs_opt_given(env, o->name) && !strstr(used, key))
+            return zs_fail(env->err, ZS_E_INVALID, "%s has no use for %s%s", who, dashes(o),
+                           o->name);
+    }
+    return ZS_OK;
 }
 
 void zs_result_set(zs_task_env *env, const char *key, json_t *v)

@@ -14,7 +14,11 @@ static int run(zs_task_env *env)
         return zs_fail(env->err, ZS_E_INVALID, "data: usage: zsem data %s",
                        pack ? "pack SRC OUT [options]" : "info SRC [options]");
     zs_source *s = NULL;
-    int status = zs_source_open(&s, spec, env->err);
+    int status = pack
+                     ? zs_opt_only(env, "data pack", " to size fit channels shard rename skip-bad ")
+                     : zs_opt_only(env, "data info", " images out ");
+    if (status == ZS_OK)
+        status = zs_source_open(&s, spec, env->err);
     if (status == ZS_OK)
         status = pack ? zs_data_pack(env, s, zs_arg(env, 2)) : zs_data_info(env, s);
     zs_source_close(&s);

@@ -60,19 +60,13 @@ static int unknown(zs_task_env *env, const char *name)
 static int check(const zs_eval_metric *m, zs_task_env *env)
 {
     size_t sets = zs_arg_count(env) - 1;
-    char key[64];
     if (sets < m->min || sets > m->max)
         return zs_fail(env->err, ZS_E_INVALID, "%s takes %s, not %zu", m->name,
                        m->max == 1   ? "one set"
                        : m->min == 1 ? "a set and a reference"
                                      : "two sets",
                        sets);
-    for (const zs_option *o = options; o->name; o++) {
-        (void)snprintf(key, sizeof key, " %s ", o->name);
-        if (zs_opt_given(env, o->name) && !strstr(m->options, key))
-            return zs_fail(env->err, ZS_E_INVALID, "%s has no use for --%s", m->name, o->name);
-    }
-    return ZS_OK;
+    return zs_opt_only(env, m->name, m->options);
 }
 
 static int run(zs_task_env *env)

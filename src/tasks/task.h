@@ -35,6 +35,10 @@ const char *zs_opt_text(const zs_task_env *env, const char *name); /* NULL: not 
 size_t zs_opt_list_count(const zs_task_env *env, const char *name);
 const char *zs_opt_list(const zs_task_env *env, const char *name, size_t i);
 
+/* ZS_E_INVALID when the caller gave an option of the command's own table that is not among `used`,
+ * names each between spaces: `who` is the part of the command that would silently do without it. */
+int zs_opt_only(const zs_task_env *env, const char *who, const char *used);
+
 /* Adds a member to the result; steals v; a NULL v (out of memory) is reported by the runner. */
 void zs_result_set(zs_task_env *env, const char *key, json_t *v);
 

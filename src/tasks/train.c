@@ -4,6 +4,7 @@
 #include "tasks/pipeline.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A key of --set that belongs to the optimiser or the data rather than to the architecture. */
@@ -197,18 +198,35 @@ static int train_ddpm(zs_task_env *env)
     return train_images(env, true);
 }
 
+/* Options of every kind, and of those that train step by step, and of those that read images as
+ * they go: each name between spaces, as zs_opt_only wants them. */
+#define ANY " data out set batch images steps "
+#define STEPS                                                                                      \
+    "preset init micro-batch warmup recompute checkpoint-every checkpoint-minutes keep log-every " \
+    "sample-every "
+#define IMAGES ANY STEPS "loader-threads "
+
 static const struct kind {
     const char *name;
     int (*run)(zs_task_env *env);
-} kinds[] = {{"autoencoder", train_autoencoder}, {"ddpm", train_ddpm},
-             {"encoder", zs_train_encoder},      {"prior", zs_train_prior},
-             {"probe", zs_train_probe},          {NULL, NULL}};
+    const char *options; /* names it has a use for */
+} kinds[] = {{"autoencoder", train_autoencoder, IMAGES},
+             {"ddpm", train_ddpm, IMAGES},
+             {"encoder", zs_train_encoder, IMAGES "objective test "},
+             {"prior", zs_train_prior, ANY STEPS "views codes "},
+             {"probe", zs_train_probe, ANY "labels attr test shots unlabelled views codes "},
+             {NULL, NULL, NULL}};
 
 static int run(zs_task_env *env)
 {
-    for (const struct kind *k = kinds; k->name; k++)
-        if (strcmp(zs_arg(env, 0), k->name) == 0)
-            return k->run(env);
+    char who[32];
+    for (const struct kind *k = kinds; k->name; k++) {
+        if (strcmp(zs_arg(env, 0), k->name) != 0)
+            continue;
+        (void)snprintf(who, sizeof who, "train %s", k->name);
+        int status = zs_opt_only(env, who, k->options);
+        return status < 0 ? status : k->run(env);
+    }
     return zs_fail(env->err, ZS_E_INVALID,
                    "train: '%s' is not one of autoencoder, ddpm, encoder, prior, probe",
                    zs_arg(env, 0));

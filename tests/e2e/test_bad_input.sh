@@ -20,12 +20,17 @@ refuse "no command 'frobnicate'" reconstruct -- "$ZSEM" frobnicate
 refuse --steps integer -- "$ZSEM" reconstruct "$tiny" "$image" --steps many
 refuse --nonsense --help -- "$ZSEM" encode "$tiny" "$image" --nonsense 3
 refuse usage -- "$ZSEM" encode "$tiny"
+refuse "train autoencoder has no use for --shots" -- "$ZSEM" train autoencoder --data share/images \
+    --out "$dir/no" --shots 5
+refuse "train probe has no use for --preset" -- "$ZSEM" train probe "$tiny" --data share/images \
+    --out "$dir/no" --preset ffhq64
 refuse "needs a value" -- "$ZSEM" encode "$tiny" "$image" --out
 refuse "no function 'frob'" -- "$ZSEM" apply frob --model "$tiny" --in a --out b
 refuse --in missing -- "$ZSEM" apply encode --model "$tiny" --out "$dir/z.safetensors"
 accept "$ZSEM" --help
 accept "$ZSEM" --version
-for command in demo train info convert encode reconstruct vary interpolate apply data; do
+for command in demo train info convert encode reconstruct vary interpolate apply data sample edit \
+    eval bench; do
     accept "$ZSEM" "$command" --help
     check "$command --help has examples" test "$(grep -c "^  zsem $command" "$dir/.out")" -ge 2
 done

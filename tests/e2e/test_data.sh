@@ -27,6 +27,7 @@ accept "$ZSEM" data pack "$dir/folder" "$dir/second" --quiet
 # the command line
 refuse "not one of info, pack" -- "$ZSEM" data frob "$dir/folder"
 refuse usage -- "$ZSEM" data pack "$dir/folder"
+refuse "data info has no use for --size" -- "$ZSEM" data info "$dir/folder" --size 8
 refuse "exists already" -- "$ZSEM" data pack $images "$dir/folder"
 refuse "exists already" -- "$ZSEM" data pack $images "$dir/a.tar"
 refuse "folder, tar or lmdb" -- "$ZSEM" data pack $images "$dir/o" --to zip
