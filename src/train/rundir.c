@@ -72,6 +72,7 @@ static void remove_temporary(const zs_rundir *d, const char *folder)
 int zs_rundir_open(zs_rundir *d, const char *path, zs_error *err)
 {
     static const char *const folders[] = {".", "checkpoints", "samples"};
+    static const char *const others[] = {"plots", "tensorboard"}; /* made by who writes there */
     *d = (zs_rundir){.path = zs_str_dup(path)};
     int status = d->path ? zs_mkdirs(path, err) : zs_fail_nomem(err, strlen(path), "a file name");
     if (status == ZS_OK)
@@ -80,6 +81,8 @@ int zs_rundir_open(zs_rundir *d, const char *path, zs_error *err)
         status = make_folder(d, folders[i], err);
         remove_temporary(d, folders[i]);
     }
+    for (size_t i = 0; status == ZS_OK && i < sizeof others / sizeof *others; i++)
+        remove_temporary(d, others[i]);
     if (status < 0)
         zs_rundir_close(d);
     return status;

@@ -364,28 +364,34 @@ static void test_lock(void **state)
     free(dir);
 }
 
-/* A killed writer's temporary file is neither resumed from nor left behind. */
+/* Killed writers' temporary files are neither resumed from nor left behind. */
 static void test_leftovers(void **state)
 {
+    static const char *const names[] = {
+        "model.safetensors.tmp-a1b2c3", "checkpoints/step-00000003.safetensors.tmp-a1b2c3",
+        "samples/step-00000003.png.tmp-a1b2c3", "plots/loss.svg.tmp-a1b2c3",
+        "tensorboard/events.out.tfevents.zsem.tmp-a1b2c3"};
+    enum { NAMES = sizeof names / sizeof *names };
     (void)state;
     char *dir = strdup(path_of(root, "leftovers"));
     zs_train_config c = tiny_run(dir);
     run_to(&c, 2);
-    char *tmp = strdup(path_of(dir, "checkpoints/step-00000003.safetensors.tmp-a1b2c3"));
     char *log = strdup(path_of(dir, "log.jsonl"));
-    FILE *f = fopen(tmp, "w");
-    assert_non_null(f);
-    fputs("half", f);
-    fclose(f);
-    f = fopen(log, "a"); /* lines of steps that were lost, the last one cut off */
+    for (int i = 0; i < NAMES; i++) {
+        FILE *f = fopen(path_of(dir, names[i]), "w");
+        assert_non_null(f);
+        fputs("half", f);
+        fclose(f);
+    }
+    FILE *f = fopen(log, "a"); /* lines of steps that were lost, the last one cut off */
     assert_non_null(f);
     fputs("{\"step\":3,\"loss\":9}\n{\"step\":6,\"lo", f);
     fclose(f);
     run_to(&c, 0);
-    assert_false(exists(tmp));
+    for (int i = 0; i < NAMES; i++)
+        assert_false(exists(path_of(dir, names[i])));
     assert_same_checkpoint(whole, dir, STEPS);
     assert_same_log(whole, dir);
-    free(tmp);
     free(log);
     free(dir);
 }
