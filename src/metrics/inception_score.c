@@ -44,9 +44,11 @@ int zs_inception_score(zs_score *out, const float *logits, int64_t classes, cons
         p ? ZS_OK : zs_fail_nomem(err, (size_t)classes * 2 * sizeof *p, "the Inception score");
     for (int s = 0; status == ZS_OK && s < splits; s++) {
         if (edge[s] >= edge[s + 1]) {
-            status = zs_fail(err, ZS_E_INVALID,
-                             "%lld images cannot be cut into %d splits for the Inception score",
-                             (long long)(edge[splits] - edge[0]), splits);
+            status =
+                zs_fail(err, ZS_E_INVALID,
+                        "%lld images cannot be cut into %d splits for the Inception score; take "
+                        "fewer splits or more images",
+                        (long long)(edge[splits] - edge[0]), splits);
             break;
         }
         double v = split_score(logits, classes, order, edge[s], edge[s + 1], p, p + classes);

@@ -307,7 +307,7 @@ static int apply_probe(apply *a)
     if (status == ZS_OK && !logits)
         status = zs_fail_nomem(a->env->err, (unsigned long long)z.s.d[0] * 4, "logits");
     if (status == ZS_OK)
-        status = zs_codes_to_normal(a->m, z.p, z.s.d[0], a->env->err);
+        status = zs_normalise_codes(a->m, z.p, z.s.d[0], a->env->err);
     for (int64_t i = 0; status == ZS_OK && i < z.s.d[0]; i++)
         zs_probe_logits(p, logits + i * p->attrs, z.p + i * p->dim);
     if (status == ZS_OK) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tasks/attributes.h"
+#include "train/generate.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,42 +47,13 @@ int zs_attributes(zs_attr_list *out, zs_task_env *env, const zs_model *m, double
     return ZS_OK;
 }
 
-static int need_stats(const zs_model *m, zs_error *err)
-{
-    if (zs_model_z_mean(m) && zs_model_z_std(m))
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID,
-                   "the model has no statistics of its codes: add the file that holds them, as in "
-                   "last.ckpt,latent.pkl");
-}
-
-int zs_codes_to_normal(const zs_model *m, float *z, int64_t n, zs_error *err)
-{
-    const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
-    int64_t dim = zs_model_configuration(m)->unet.z_dim;
-    int status = need_stats(m, err);
-    for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
-        z[i] = (z[i] - mean[i % dim]) / std[i % dim];
-    return status;
-}
-
-int zs_codes_from_normal(const zs_model *m, float *z, int64_t n, zs_error *err)
-{
-    const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
-    int64_t dim = zs_model_configuration(m)->unet.z_dim;
-    int status = need_stats(m, err);
-    for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
-        z[i] = z[i] * std[i % dim] + mean[i % dim];
-    return status;
-}
-
 int zs_attributes_move(const zs_attr_list *l, const zs_model *m, float *z, int64_t n, double scale,
                        zs_error *err)
 {
     int64_t dim = zs_model_configuration(m)->unet.z_dim;
-    int status = zs_codes_to_normal(m, z, n, err);
+    int status = zs_normalise_codes(m, z, n, err);
     for (int64_t i = 0; status == ZS_OK && i < n; i++)
         for (int k = 0; k < l->n; k++)
             zs_probe_move(zs_model_probe(m), l->at[k].attr, scale * l->at[k].amount, z + i * dim);
-    return status < 0 ? status : zs_codes_from_normal(m, z, n, err);
+    return status < 0 ? status : zs_denormalise_codes(m, z, n, err);
 }

@@ -22,10 +22,6 @@ typedef struct zs_attr_list {
  * such attribute, or no number after the last '='. */
 int zs_attributes(zs_attr_list *out, zs_task_env *env, const zs_model *m, double amount);
 
-/* z_sem -> normalised codes and back, in place, [n,z_dim]. ZS_E_INVALID without statistics. */
-int zs_codes_to_normal(const zs_model *m, float *z, int64_t n, zs_error *err);
-int zs_codes_from_normal(const zs_model *m, float *z, int64_t n, zs_error *err);
-
 /* Moves z_sem [n,z_dim] along every attribute of the list, `scale` times its amount. */
 int zs_attributes_move(const zs_attr_list *l, const zs_model *m, float *z, int64_t n, double scale,
                        zs_error *err);

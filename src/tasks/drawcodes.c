@@ -69,5 +69,5 @@ int zs_draw_codes(float *z, int64_t *tried, int64_t n, const zs_code_draw *d, zs
             status = report(d, kept, n, *tried, err);
     }
     zs_free(batch);
-    return status < 0 ? status : zs_codes_from_normal(d->model, z, n, err);
+    return status < 0 ? status : zs_denormalise_codes(d->model, z, n, err);
 }

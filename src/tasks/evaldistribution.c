@@ -8,6 +8,7 @@
 /* torch-fidelity's seed where the user gives none. */
 enum { REFERENCE_SEED = 2020 };
 
+/* NumPy's legacy seeds have 32 bits: of larger ones, the low bits. */
 static void seed(zs_numpy_random *r, const zs_task_env *env)
 {
     zs_numpy_seed(r, zs_opt_given(env, "seed") ? (uint32_t)zs_opt_int(env, "seed")
@@ -148,6 +149,18 @@ static int run_is(zs_task_env *env)
 
 /* ---- both sets as matrices ---- */
 
+/* Statistics alone have no samples to count: reading them as a matrix says so. */
+static int check_counts(const zs_eval *e, const char *what, int64_t least)
+{
+    for (int i = 0; i < 2; i++)
+        if (e->set[i].kind != ZS_EVAL_STATISTICS && e->set[i].n < least)
+            return zs_fail(e->env->err, ZS_E_INVALID,
+                           "%s: %s needs at least %" PRId64 " samples, and there %s %" PRId64,
+                           e->set[i].spec, what, least, e->set[i].n == 1 ? "is" : "are",
+                           e->set[i].n);
+    return ZS_OK;
+}
+
 static int two_matrices(float *x[2], zs_eval *e)
 {
     int status = zs_eval_matrix(&x[0], e, 0);
@@ -210,6 +223,8 @@ static int run_kid(zs_task_env *env)
     if (status == ZS_OK)
         zs_eval_describe(&e, "kid");
     if (status == ZS_OK)
+        status = check_counts(&e, "kid", 2);
+    if (status == ZS_OK)
         status = two_matrices(x, &e);
     for (int i = 0; i < 2 && status == ZS_OK; i++) {
         order[i] = zs_alloc((size_t)e.set[i].n, sizeof *order[i]);
@@ -253,6 +268,8 @@ static int run_prc(zs_task_env *env)
     int status = zs_eval_open(&e, env, ZS_EVAL_POOL, ZS_INCEPTION_TF);
     if (status == ZS_OK)
         zs_eval_describe(&e, "prc");
+    if (status == ZS_OK)
+        status = check_counts(&e, "prc with these --neighbours", zs_opt_int(env, "neighbours") + 1);
     if (status == ZS_OK)
         status = two_matrices(x, &e);
     if (status == ZS_OK)

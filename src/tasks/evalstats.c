@@ -2,6 +2,7 @@
 /* Means and covariances of sets, and the .npz files that keep them. */
 #include "io/io.h"
 #include "tasks/eval.h"
+#include "train/codes.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -15,6 +16,21 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
     return h;
 }
 
+/* An encoder as it looks at images: a folder of a run keeps its name while it is trained on. */
+static uint64_t mix_model(uint64_t h, const zs_eval *e)
+{
+    const zs_model_config *c = zs_model_configuration(e->model);
+    size_t bytes = (size_t)e->dim * sizeof(float);
+    h = zs_encoder_fingerprint(e->model, h);
+    h = mix(h, &c->image_size, sizeof c->image_size);
+    h = mix(h, c->fit, strlen(c->fit));
+    if (e->layer == ZS_EVAL_CODES && zs_model_z_mean(e->model)) {
+        h = mix(h, zs_model_z_mean(e->model), bytes);
+        h = mix(h, zs_model_z_std(e->model), bytes);
+    }
+    return h;
+}
+
 /* A number for what statistics depend on: the images and how many, the network, the resizing. */
 static int64_t key_of(const zs_eval *e, const zs_eval_set *s)
 {
@@ -23,7 +39,9 @@ static int64_t key_of(const zs_eval *e, const zs_eval_set *s)
     uint64_t source = s->source ? zs_source_fingerprint(s->source) : 0;
     int64_t parts[5] = {s->n, (int64_t)e->layer, e->net ? (int64_t)e->resize : -1, e->dim, 0};
     uint64_t h = mix(0xcbf29ce484222325u, &source, sizeof source);
-    if (features) {
+    if (e->model) {
+        h = mix_model(h, e);
+    } else if (features) {
         slash = strrchr(features, '/');
         slash = slash ? slash + 1 : features;
         h = mix(h, slash, strlen(slash));

@@ -115,11 +115,16 @@ static int want_class(const sample *s, zs_attr_list *wanted)
 {
     const zs_probe *p = zs_model_probe(s->m);
     int64_t k = zs_opt_int(s->env, "class");
-    if (!p || k >= p->attrs || wanted->n == ZS_ATTRS_MAX)
+    if (!p)
         return zs_fail(s->env->err, ZS_E_INVALID,
-                       "--class %lld: the model's probe has %d classes; make one with zsem train "
-                       "probe",
-                       (long long)k, p ? p->attrs : 0);
+                       "--class needs a model with a probe: make one with zsem train probe");
+    if (k >= p->attrs)
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "--class %lld: the model's probe has %d classes, counted from 0",
+                       (long long)k, p->attrs);
+    if (wanted->n == ZS_ATTRS_MAX)
+        return zs_fail(s->env->err, ZS_E_INVALID, "--class and --attr: at most %d at once",
+                       (int)ZS_ATTRS_MAX);
     wanted->at[wanted->n++] = (zs_attr_choice){(int)k, 1.0};
     return ZS_OK;
 }

@@ -19,11 +19,10 @@ static uint64_t mix(uint64_t h, uint64_t w)
     return h ^ h >> 32;
 }
 
-uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views)
+uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h)
 {
     const zs_params *ps = zs_model_params(m);
     const float *w = zs_model_weights((zs_model *)(uintptr_t)m); /* only read */
-    uint64_t h = mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views);
     for (size_t i = 0; i < zs_params_count(ps); i++) {
         const zs_param *p = zs_params_at(ps, i);
         if (zs_param_box(p->name) != ZS_BOX_ENCODER)
@@ -35,6 +34,11 @@ uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int view
         }
     }
     return h;
+}
+
+uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views)
+{
+    return zs_encoder_fingerprint(m, mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views));
 }
 
 void zs_codes_free(zs_codes *c)
@@ -124,7 +128,10 @@ static int read_batch(view *v, int64_t take, zs_error *err)
     for (int64_t i = 0; i < take; i++)
         if (v->status[i] < 0)
             return read_view(v, i, err) < 0 ? v->status[i] /* once more, for the message */
-                                            : zs_fail(err, v->status[i], "an image went away");
+                                            : zs_fail(err, v->status[i],
+                                                      "image %lld could not be read, and then it "
+                                                      "could: something else changes the data",
+                                                      (long long)((v->first + i) % v->n));
     return ZS_OK;
 }
 
@@ -142,7 +149,8 @@ typedef struct job {
     FILE *f;
 } job;
 
-/* Takes over the rows of a part that belongs to the same codes; others are begun anew. */
+/* Takes over the rows of a part that belongs to the same codes; others are begun anew. Only whole
+ * batches: rows of a batch of another size differ by rounding, and what is trained on them too. */
 static void take_part(job *j)
 {
     char have[HEADER];
@@ -154,6 +162,8 @@ static void take_part(job *j)
         while (j->done < j->rows && fread(j->out->z + j->done * j->out->dim, row, 1, f) == 1)
             j->done++;
     fclose(f);
+    if (j->done < j->rows)
+        j->done -= j->done % BATCH;
 }
 
 static int part_failed(const job *j, zs_error *err)

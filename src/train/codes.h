@@ -21,6 +21,9 @@ typedef struct zs_codes {
                           std with n-1 as torch.std, 1 where constant */
 } zs_codes;
 
+/* A number for the weights of the encoder, which goes on from another number h. */
+uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h);
+
 /* Fingerprint of encoder weights, data and views: that of the codes. */
 uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views);
 

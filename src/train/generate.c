@@ -84,17 +84,33 @@ int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err
                zs_shape2(n, c->prior.z_dim), err);
 }
 
+static int need_stats(const zs_model *m, zs_error *err)
+{
+    if (zs_model_z_mean(m) && zs_model_z_std(m))
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID,
+                   "the model has no statistics of its codes: add the file that holds them, as in "
+                   "last.ckpt,latent.pkl");
+}
+
+int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
+{
+    const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
+    int64_t dim = zs_model_configuration(m)->unet.z_dim;
+    int status = need_stats(m, err);
+    for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
+        z[i] = (z[i] - mean[i % dim]) / std[i % dim];
+    return status;
+}
+
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
 {
     const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
-    int64_t dim = zs_model_configuration(m)->prior.z_dim;
-    if (!mean || !std)
-        return zs_fail(err, ZS_E_INVALID,
-                       "the model has no statistics of its codes: add the file that holds them, as "
-                       "in last.ckpt,latent.pkl");
-    for (int64_t i = 0; i < n * dim; i++)
+    int64_t dim = zs_model_configuration(m)->unet.z_dim;
+    int status = need_stats(m, err);
+    for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
         z[i] = z[i] * std[i % dim] + mean[i % dim];
-    return ZS_OK;
+    return status;
 }
 
 void zs_draw_xt(float *x, zs_shape xs, uint64_t seed, uint64_t first)

@@ -34,7 +34,9 @@ int zs_generation_check(const zs_generation *g, zs_error *err);
  * by a normalised code (DDIM, no clamping); model, steps, eta, noise and ui of g are used. */
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err);
 
-/* Normalised code -> z_sem = z*std + mean, in place. ZS_E_INVALID without statistics. */
+/* z_sem [n,z_dim] -> normalised codes (z-mean)/std, in place, and back. ZS_E_INVALID without
+ * statistics. */
+int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 
 /* Starting noise x_T, shape xs = [n,...], of images first .. first+n-1 of a run: stream ZS_RNG_XT

@@ -103,6 +103,19 @@ refuse b.npz "other images" -- "$ZSEM" eval rep-fd "$dir/a.npy" "$dir/a.npy" --l
 refuse "--resize" "pytorch-fid" -- "$ZSEM" eval fid "$dir/a.npy" "$dir/b.npy" --resize lanczos
 refuse "nothing to be compared" -- "$ZSEM" eval fid "$dir/a.npy"
 
+refuse "$dir/z" "kid needs at least 2 samples" -- "$ZSEM" eval kid "$dir/x" "$dir/z" \
+    --features share/fashion32.safetensors
+refuse "--neighbours needs at least 4 samples" -- "$ZSEM" eval prc "$dir/x" "$dir/y" \
+    --features share/fashion32.safetensors
+
+# statistics that are kept belong to one encoder, whatever its file is called
+accept "$ZSEM" convert share/fashion32.safetensors "$dir/net.safetensors"
+accept "$ZSEM" eval fid "$dir/y" --features "$dir/net.safetensors" --stats "$dir/y.npz"
+accept "$ZSEM" eval fid "$dir/x" "$dir/y" --features share/fashion32.safetensors --stats "$dir/y.npz"
+accept "$ZSEM" convert share/fashion32.safetensors "$dir/net.safetensors" --dtype bf16
+refuse y.npz "another network" -- "$ZSEM" eval fid "$dir/x" "$dir/y" \
+    --features "$dir/net.safetensors" --stats "$dir/y.npz"
+
 # too few images for the features: said, and why
 accept "$ZSEM" eval fid "$dir/x" "$dir/y" --features share/fashion32.safetensors
 check "a warning about few samples" grep -q "cannot fill a covariance" "$dir/.err"

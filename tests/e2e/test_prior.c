@@ -119,6 +119,8 @@ static void encodes_once(void **state)
                      ZS_E_CANCELLED);
     assert_int_equal(access(path_of("c.safetensors.part"), F_OK), 0);
     err = (zs_error){0};
+    /* a row that a killed process left behind its last whole batch is made again, with the batch */
+    assert_int_equal(truncate(path_of("c.safetensors.part"), 64 + 5 * DIM * sizeof(float)), 0);
     assert_int_equal(zs_codes_load(&cut, path_of("c.safetensors"), m, s, 3, NULL, &err), ZS_OK);
     assert_int_not_equal(access(path_of("c.safetensors.part"), F_OK), 0);
     assert_int_equal(cut.n, IMAGES);
