@@ -31,6 +31,7 @@ typedef struct op_data {
     void *ws;
     size_t ws_bytes;
     float *base[ZS_MAX_IN + ZS_MAX_OUT + 1]; /* allocations, guards included */
+    size_t base_bytes[ZS_MAX_IN + ZS_MAX_OUT + 1];
     zs_step step;
 } op_data;
 

@@ -14,20 +14,31 @@ static zs_rng stream(const op_case *c, int slot)
         .seed = 11, .purpose = ZS_RNG_TEST, .index = (uint64_t)c->op * 16 + (uint64_t)slot};
 }
 
-/* n floats between guards, uninitialised; the allocation goes to *base. Timed cases get the pages
- * that a plan's arena gets. */
-static float *guarded(float **base, size_t n, bool bench)
+/* n floats between guards, uninitialised, as allocation `slot`. Timed cases get the pages that a
+ * plan's arena gets. */
+static float *guarded(op_data *d, int slot, size_t n)
 {
     size_t floats = n + 2 * GUARD;
-    if (bench) /* what it gives is released by zs_free: see memory.c */
+    float **base = &d->base[slot];
+    if (d->c->bench)
         *base = zs_backend_find("cpu")->alloc(floats * sizeof(float));
     else
         *base = zs_alloc(floats, sizeof(float));
     if (!*base)
         return NULL;
+    d->base_bytes[slot] = floats * sizeof(float);
     for (size_t i = 0; i < GUARD; i++)
         (*base)[i] = (*base)[GUARD + n + i] = guard_value;
     return *base + GUARD;
+}
+
+static void release(op_data *d, int slot)
+{
+    if (d->base[slot] && d->c->bench)
+        zs_backend_find("cpu")->release(d->base[slot], d->base_bytes[slot]);
+    else
+        zs_free(d->base[slot]);
+    d->base[slot] = NULL;
 }
 
 static bool intact(const float *base, size_t n)
@@ -87,11 +98,10 @@ bool op_data_new(op_data *d, const op_case *c)
 {
     *d = (op_data){.c = c, .step = {.seed = 3, .step = 17, .sample = 4, .grad_scale = 0.5f}};
     for (int i = 0; i < ZS_MAX_IN; i++)
-        if (c->in[i].nd && !(d->in[i] = guarded(&d->base[i], numel(&c->in[i]), c->bench)))
+        if (c->in[i].nd && !(d->in[i] = guarded(d, i, numel(&c->in[i]))))
             goto fail;
     for (int i = 0; i < ZS_MAX_OUT; i++)
-        if (c->out[i].nd &&
-            !(d->out[i] = guarded(&d->base[ZS_MAX_IN + i], numel(&c->out[i]), c->bench)))
+        if (c->out[i].nd && !(d->out[i] = guarded(d, ZS_MAX_IN + i, numel(&c->out[i]))))
             goto fail;
     if (fill_inputs(d))
         return true;
@@ -102,8 +112,8 @@ fail:
 
 void op_data_free(op_data *d)
 {
-    for (size_t i = 0; i < sizeof d->base / sizeof d->base[0]; i++)
-        zs_free(d->base[i]);
+    for (int i = 0; i < ZS_MAX_IN + ZS_MAX_OUT + 1; i++)
+        release(d, i);
     *d = (op_data){0};
 }
 
@@ -141,10 +151,9 @@ bool op_prepare(op_data *d, const zs_backend *b, zs_call *call)
         call->in[i] = (zs_view){d->in[i], d->c->in[i]};
     for (int i = 0; i < ZS_MAX_OUT; i++)
         call->out[i] = (zs_view){d->out[i], d->c->out[i]};
-    float **base = &d->base[ZS_MAX_IN + ZS_MAX_OUT];
-    zs_free(*base);
+    release(d, ZS_MAX_IN + ZS_MAX_OUT);
     d->ws_bytes = k->workspace ? (k->workspace(call) + 3) / 4 * 4 : 0;
-    call->ws = d->ws = guarded(base, d->ws_bytes / 4, d->c->bench);
+    call->ws = d->ws = guarded(d, ZS_MAX_IN + ZS_MAX_OUT, d->ws_bytes / 4);
     if (!d->ws)
         return false;
     for (size_t i = 0; i < d->ws_bytes / 4; i++)

@@ -2,6 +2,7 @@
 /* Chooses an algorithm for each convolution. */
 #include "backend/cpu/conv.h"
 #include "backend/cpu/conv_direct.h"
+#include "backend/cpu/conv_point.h"
 #include "backend/cpu/fast.h"
 #include "backend/cpu/wino_conv.h"
 #include "backend/cpu/wino_dw.h"
@@ -19,10 +20,12 @@ typedef struct algorithm {
 
 static const algorithm forward[] = {
     {ZS_CONV_WINOGRAD, zs_conv_wino_can, zs_conv_wino, zs_conv_wino_ws, &zs_conv_wino_packer},
+    {ZS_CONV_POINT, zs_conv_point_can, zs_conv_point, zs_conv_point_ws, &zs_conv_point_packer},
     {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws, &zs_conv_direct_packer},
 };
 static const algorithm input_gradient[] = {
     {ZS_CONV_WINOGRAD, zs_conv_wino_dx_can, zs_conv_wino_dx, zs_conv_wino_dx_ws, NULL},
+    {ZS_CONV_POINT, zs_conv_point_dx_can, zs_conv_point_dx, zs_conv_point_dx_ws, NULL},
     {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws, NULL},
 };
 static const algorithm weight_gradient[] = {

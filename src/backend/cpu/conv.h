@@ -13,7 +13,12 @@ typedef struct zs_conv {
 
 /* The fastest kind of algorithm that may be used, for tests and comparisons. Like the instruction
  * set, it must not change between planning and running. */
-typedef enum zs_conv_path { ZS_CONV_REFERENCE, ZS_CONV_DIRECT, ZS_CONV_WINOGRAD } zs_conv_path;
+typedef enum zs_conv_path {
+    ZS_CONV_REFERENCE,
+    ZS_CONV_DIRECT,
+    ZS_CONV_POINT,
+    ZS_CONV_WINOGRAD
+} zs_conv_path;
 void zs_conv_path_set(zs_conv_path path);
 
 /* Of images x, weights or their gradient w, and images y. */

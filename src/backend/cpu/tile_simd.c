@@ -130,18 +130,26 @@ static void product(float *tile, const zs_tile_in *t, int rows, int cols)
 
 #endif
 
+/* Columns [j, j+n) of a row. */
+ZS_INLINE void store_part(const zs_tile_out *out, const float *tile, int64_t i, int j, int n)
+{
+    int64_t at = i * out->ld + j;
+    vec v = vec_load_n(tile + i * NR + j, n);
+    if (out->bias)
+        v += vec_load_n(out->bias + j, n);
+    if (out->residual)
+        v += vec_load_n(out->residual + at, n);
+    vec_save_n(out->y + at, v, n);
+}
+
 static void store(const zs_tile_out *out, const float *tile, int rows)
 {
+    int whole = out->cols / VL * VL;
     for (int i = 0; i < rows; i++) {
-        float *y = out->y + i * out->ld;
-        for (int j = 0; j < out->cols; j++)
-            y[j] = tile[i * NR + j];
-        if (out->bias)
-            for (int j = 0; j < out->cols; j++)
-                y[j] += out->bias[j];
-        if (out->residual)
-            for (int j = 0; j < out->cols; j++)
-                y[j] += out->residual[i * out->ld + j];
+        for (int j = 0; j < whole; j += VL)
+            store_part(out, tile, i, j, VL);
+        if (whole < out->cols)
+            store_part(out, tile, i, whole, out->cols - whole);
     }
 }
 

@@ -165,6 +165,18 @@ typedef struct piece {
     float *mm;
 } piece;
 
+/* Asks for `rows` rows of V that the next product reads: too short runs for the hardware to see. */
+static void ahead(const float *v, int64_t ld, int64_t rows, int64_t len)
+{
+#ifdef __GNUC__
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < len; j += 16)
+            __builtin_prefetch(v + i * ld + j);
+#else
+    (void)v, (void)ld, (void)rows, (void)len;
+#endif
+}
+
 /* mm[k][tile][nr] = V[k] U[k] over channels [c, c+depth); c > 0: +=. The memory of y is asked for
  * during the last of these. */
 static void products(const piece *t, const float *u, int64_t c)
@@ -182,6 +194,10 @@ static void products(const piece *t, const float *u, int64_t c)
         for (int64_t s = 0; s < steps; s++) {
             int64_t i0 = s * t->count / steps, i1 = (s + 1) * t->count / steps;
             in.a = t->v + k * p->v_ks + i0 * p->g.ld + c;
+            if (p->shared && s + 1 < steps)
+                ahead(in.a + (i1 - i0) * p->g.ld, p->g.ld, p->tile->mr, in.len);
+            else if (p->shared && k + 1 < points)
+                ahead(t->v + (k + 1) * p->v_ks + c, p->g.ld, i1 - i0, in.len);
             p->tile->product(t->mm + k * p->m_ks + i0 * p->tile->nr, &in, (int)(i1 - i0),
                              t->out.cols);
         }
