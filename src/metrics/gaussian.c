@@ -30,6 +30,9 @@ int zs_moments_open(zs_moments *m, int64_t dim, zs_error *err)
 {
     size_t d = (size_t)dim;
     *m = (zs_moments){.dim = dim};
+    int status = zs_linalg_open(err);
+    if (status < 0)
+        return status;
     m->shift = zs_calloc(d, sizeof *m->shift);
     m->sum = zs_calloc(d, sizeof *m->sum);
     m->gram = zs_calloc(d, d * sizeof *m->gram);
@@ -135,10 +138,13 @@ int zs_frechet_distance(double *out, const zs_gaussian *a, const zs_gaussian *b,
                        "statistics of %lld and of %lld features cannot be compared; both must come "
                        "from the same network",
                        (long long)a->dim, (long long)b->dim);
+    int status = zs_linalg_open(err);
+    if (status < 0)
+        return status;
     double *buf = zs_alloc(3 * n + 1, n * sizeof *buf);
     if (!buf)
         return zs_fail_nomem(err, 3 * n * n * sizeof *buf, "a matrix square root");
-    int status = trace_root(&root, a, b, buf, buf + n, buf + n + n * n, buf + n + 2 * n * n, err);
+    status = trace_root(&root, a, b, buf, buf + n, buf + n + n * n, buf + n + 2 * n * n, err);
     zs_free(buf);
     if (status < 0)
         return status;

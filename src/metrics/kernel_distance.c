@@ -56,6 +56,9 @@ int zs_kernel_distance(double *out, const zs_rows *a, const zs_rows *b, zs_error
         return zs_fail(err, ZS_E_INVALID,
                        "the kernel distance needs two samples at least on both sides, of features "
                        "of one network");
+    int status = zs_linalg_open(err);
+    if (status < 0)
+        return status;
     size_t floats = (size_t)((n + m) * dim + most * most + most);
     double *x = zs_alloc(floats, sizeof *x);
     if (!x)

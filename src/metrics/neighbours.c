@@ -84,7 +84,9 @@ static void search_rows(void *ctx, int64_t begin, int64_t end, int thread)
 static int run(search *s, const zs_ui *ui, zs_error *err)
 {
     int64_t total = s->n;
-    int status = ZS_OK;
+    int status = zs_linalg_open(err);
+    if (status < 0)
+        return status;
     s->scratch_count = (size_t)((ROWS + COLS) * s->dim + ROWS * COLS);
     s->scratch = zs_alloc((size_t)zs_threads_count(), s->scratch_count * sizeof(double));
     if (!s->scratch)

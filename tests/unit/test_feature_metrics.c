@@ -16,6 +16,7 @@ static zs_gaussian rotated(int64_t n, double mean, const double *v)
     zs_gaussian g;
     zs_error err = {0};
     double r[8 * 8] = {0}, s[8 * 8], t[8 * 8];
+    assert_int_equal(zs_linalg_open(&err), 0);
     assert_int_equal(zs_gaussian_alloc(&g, n, &err), 0);
     for (int64_t i = 0; i < n; i++)
         r[i * n + i] = 1;
@@ -106,6 +107,7 @@ static void eigenvalues(void **state)
     (void)state;
     double a[9] = {2, 77, 77, 1, 2, 77, 0, 0, 5}, w[3]; /* only the lower triangle counts */
     zs_error err = {0};
+    assert_int_equal(zs_linalg_open(&err), 0);
     assert_int_equal(zs_linalg_eigen(w, a, 3, true, &err), 0);
     assert_true(fabs(w[0] - 1) < 1e-12 && fabs(w[1] - 3) < 1e-12 && fabs(w[2] - 5) < 1e-12);
     assert_true(fabs(fabs(a[8]) - 1) < 1e-12 && fabs(a[6]) < 1e-12);
