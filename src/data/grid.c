@@ -80,6 +80,12 @@ int zs_grid_make(zs_image *out, const zs_image *images, size_t n, int cols, int 
     return ZS_OK;
 }
 
+int zs_grid_zoom(int64_t size)
+{
+    int64_t z = 128 / size;
+    return z < 1 ? 1 : z > 4 ? 4 : (int)z;
+}
+
 int zs_grid_from_float(zs_image *out, const float *x, size_t n, int h, int w, int c, int cols,
                        int zoom, zs_error *err)
 {

@@ -9,6 +9,9 @@
 int zs_grid_make(zs_image *out, const zs_image *images, size_t n, int cols, int pad, int zoom,
                  zs_error *err);
 
+/* The zoom at which images of that size can be looked at: 1 from 128 pixels on, 4 at most. */
+int zs_grid_zoom(int64_t size);
+
 /* The same from model-range floats x [n,h,w,c], c = 1 or 3. */
 int zs_grid_from_float(zs_image *out, const float *x, size_t n, int h, int w, int c, int cols,
                        int zoom, zs_error *err);

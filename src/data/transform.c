@@ -213,6 +213,11 @@ static int pad_to_square(zs_image *out, const zs_image *in, int size, zs_error *
     return ZS_OK;
 }
 
+zs_fit zs_fit_from_name(const char *name)
+{
+    return strcmp(name, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
+}
+
 int zs_image_fit(zs_image *out, const zs_image *in, int size, zs_fit fit, zs_error *err)
 {
     if (fit == ZS_FIT_PAD && in->w <= size && in->h <= size)

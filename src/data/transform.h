@@ -17,6 +17,7 @@ int zs_image_resize_crop(zs_image *out, const zs_image *in, int size, zs_error *
  * that is smaller in both directions on black without scaling (28x28 -> 32x32, Fashion-MNIST)
  * and otherwise behaves as CROP. */
 typedef enum zs_fit { ZS_FIT_CROP, ZS_FIT_PAD } zs_fit;
+zs_fit zs_fit_from_name(const char *name); /* "crop" or "pad", as configurations have them */
 int zs_image_fit(zs_image *out, const zs_image *in, int size, zs_fit fit, zs_error *err);
 
 void zs_image_flip(zs_image *im); /* mirrors left-right in place */

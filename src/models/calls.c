@@ -36,7 +36,7 @@ static unsigned boxes_of(zs_net net)
     enum { GENERATOR = 1 << ZS_BOX_GENERATOR, ENCODER = 1 << ZS_BOX_ENCODER };
     if (net == ZS_NET_TRAIN)
         return GENERATOR | ENCODER;
-    if (net == ZS_NET_ENCODER)
+    if (net == ZS_NET_ENCODER || net == ZS_NET_CLASSES)
         return ENCODER;
     return net == ZS_NET_PRIOR || net == ZS_NET_PRIOR_TIME || net == ZS_NET_PRIOR_STEP
                ? 1u << ZS_BOX_PRIOR

@@ -159,7 +159,7 @@ static int read_options(packer *p, const char *kind)
     const char *fit = zs_opt_text(p->env, "fit");
     p->size = (int)zs_opt_int(p->env, "size");
     p->channels = (int)zs_opt_int(p->env, "channels");
-    p->fit = strcmp(fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
+    p->fit = zs_fit_from_name(fit);
     p->lmdb = strcmp(kind, "lmdb") == 0;
     p->rename = zs_opt_flag(p->env, "rename");
     p->skip_bad = zs_opt_flag(p->env, "skip-bad");

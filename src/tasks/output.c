@@ -8,8 +8,7 @@
 
 int zs_output_zoom(zs_shape xs)
 {
-    int64_t z = 128 / xs.d[1];
-    return z < 1 ? 1 : z > 4 ? 4 : (int)z;
+    return zs_grid_zoom(xs.d[1]);
 }
 
 int zs_output_folder(const char *dir, zs_error *err)

@@ -2,7 +2,6 @@
 #include "tasks/pipeline.h"
 
 #include <math.h>
-#include <string.h>
 
 static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_error *err)
 {
@@ -78,8 +77,7 @@ int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *
         return zs_fail(err, ZS_E_INVALID,
                        "%s: the file does not say how large its images are; add --set image_size=N",
                        spec);
-    *out = (zs_image_shape){(int)c->image_size, (int)c->channels,
-                            strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP};
+    *out = (zs_image_shape){(int)c->image_size, (int)c->channels, zs_fit_from_name(c->fit)};
     return ZS_OK;
 }
 

@@ -66,11 +66,6 @@ typedef struct view {
     int status[BATCH];
 } view;
 
-static zs_fit fit_of(const zs_model_config *c)
-{
-    return strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
-}
-
 static void mirror(float *x, int64_t size, int64_t channels)
 {
     for (int64_t y = 0; y < size; y++, x += size * channels)
@@ -90,7 +85,8 @@ static int read_crop(const view *v, int64_t row, int64_t image, float *x, zs_err
     float *tmp = zs_alloc((size_t)(big * big * ch), sizeof *tmp);
     if (!tmp)
         return zs_fail_nomem(err, (unsigned long long)(big * big * ch) * 4, "an image");
-    int status = zs_source_read_float(v->data, image, (int)big, (int)ch, fit_of(v->c), tmp, err);
+    int status = zs_source_read_float(v->data, image, (int)big, (int)ch,
+                                      zs_fit_from_name(v->c->fit), tmp, err);
     uint64_t draw = zs_rng_below(&r, 2 * (uint64_t)((big - s + 1) * (big - s + 1)));
     int64_t at = (int64_t)(draw / 2), left = at % (big - s + 1), top = at / (big - s + 1);
     for (int64_t y = 0; status == ZS_OK && y < s; y++)
@@ -108,7 +104,8 @@ static int read_view(const view *v, int64_t i, zs_error *err)
     float *x = v->x + i * s * s * ch;
     if (k > 1)
         return read_crop(v, row, image, x, err);
-    int status = zs_source_read_float(v->data, image, (int)s, (int)ch, fit_of(v->c), x, err);
+    int status =
+        zs_source_read_float(v->data, image, (int)s, (int)ch, zs_fit_from_name(v->c->fit), x, err);
     if (status == ZS_OK && k == 1)
         mirror(x, s, ch);
     return status;

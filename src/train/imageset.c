@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/imageset.h"
 
-#include <string.h>
-
 int zs_imageset_new(zs_subject *s, size_t bytes, const zs_train_config *c, zs_error *err)
 {
     zs_imageset *im = zs_calloc(1, bytes);
@@ -22,18 +20,13 @@ int zs_imageset_open(zs_subject *s, const zs_train_config *c, zs_error *err)
     return zs_imageset_new(s, sizeof(zs_imageset), c, err);
 }
 
-zs_fit zs_imageset_fit(const zs_model_config *m)
-{
-    return strcmp(m->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
-}
-
 int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err)
 {
     zs_imageset *im = s->self;
     const zs_loader_config lc = {.batch = (int)c->batch,
                                  .size = (int)c->model.image_size,
                                  .channels = (int)c->model.channels,
-                                 .fit = zs_imageset_fit(&c->model),
+                                 .fit = zs_fit_from_name(c->model.fit),
                                  .flip = c->flip,
                                  .seed = c->seed,
                                  .start = first,

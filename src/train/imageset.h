@@ -13,8 +13,6 @@ typedef struct zs_imageset {
     zs_batch batch; /* the newest */
 } zs_imageset;
 
-zs_fit zs_imageset_fit(const zs_model_config *m);
-
 /* Opens the images of c and allocates self, of `bytes` >= sizeof(zs_imageset), zero beyond it. */
 int zs_imageset_new(zs_subject *s, size_t bytes, const zs_train_config *c, zs_error *err);
 

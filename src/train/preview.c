@@ -9,8 +9,8 @@ enum { DDPM_ROWS = 4, SEED = 1 };
 static int read_image(const zs_source *source, int64_t i, const zs_model_config *c, float *x,
                       zs_error *err)
 {
-    zs_fit fit = strcmp(c->fit, "pad") == 0 ? ZS_FIT_PAD : ZS_FIT_CROP;
-    return zs_source_read_float(source, i, (int)c->image_size, (int)c->channels, fit, x, err);
+    return zs_source_read_float(source, i, (int)c->image_size, (int)c->channels,
+                                zs_fit_from_name(c->fit), x, err);
 }
 
 /* Rows 1 and 2 of x [3,n,numel] from row 0. */
@@ -58,9 +58,9 @@ static int write_grid(const char *path, const float *x, int64_t n, const zs_mode
                       int cols, zs_error *err)
 {
     zs_image grid = {0};
-    int size = (int)c->image_size, zoom = size >= 128 ? 1 : 128 / size;
+    int size = (int)c->image_size;
     int status = zs_grid_from_float(&grid, x, (size_t)n, size, size, (int)c->channels, cols,
-                                    zoom > 3 ? 3 : zoom, err);
+                                    zs_grid_zoom(size), err);
     if (status == ZS_OK)
         status = zs_image_write_png(path, &grid, err);
     zs_image_free(&grid);

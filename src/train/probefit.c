@@ -13,6 +13,7 @@ zs_probe_fit zs_probe_fit_defaults(void)
     return c;
 }
 
+/* Not the hash of SRC:val=SHARE (data/source_split.c): a part of a set has its own tenth, too. */
 bool zs_held_out(const zs_source *data, int64_t i)
 {
     char buf[512];
@@ -48,12 +49,14 @@ static int too_few(const fit *f, int attr, const char *what, int64_t have, zs_er
                    (long long)(f->c->shots > 0 ? f->c->shots : 1));
 }
 
+enum { ANY_LABEL = -2 }; /* beside the values of labels */
+
 /* All images of one kind, of which the first `most` of a random order are kept; 0: all. */
 static int64_t collect(const fit *f, int64_t *out, const bool *use, int want, int64_t most)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < f->codes->n; i++)
-        if (use[i] && (want == -2 || zs_labels_at(f->l, i, f->first) == want))
+        if (use[i] && (want == ANY_LABEL || zs_labels_at(f->l, i, f->first) == want))
             out[n++] = i;
     if (most == 0 || n <= most)
         return n;
@@ -82,7 +85,7 @@ static int choose_few(fit *f, const bool *use, zs_error *err)
         memcpy(rest, use, (size_t)f->codes->n * sizeof *rest);
         for (int64_t i = 0; i < f->size[0]; i++)
             rest[f->pool[0][i]] = false;
-        f->size[1] = collect(f, f->pool[1], rest, -2, 0);
+        f->size[1] = collect(f, f->pool[1], rest, ANY_LABEL, 0);
         zs_free(rest);
     } else
         f->size[1] = collect(f, f->pool[1], use, ZS_LABEL_NO, shots);

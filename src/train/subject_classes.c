@@ -107,7 +107,7 @@ static int check_batch(int64_t *right, zs_model *m, const classes *k, int64_t fi
     for (int64_t i = 0; i < n && status == ZS_OK; i++)
         status =
             zs_source_read_float(k->val, image_at(k->val, first + i, checked), (int)c->image_size,
-                                 (int)c->channels, zs_imageset_fit(c), x + i * numel, err);
+                                 (int)c->channels, zs_fit_from_name(c->fit), x + i * numel, err);
     if (status == ZS_OK)
         status = zs_model_classify(m, logits, x,
                                    zs_shape4(n, c->image_size, c->image_size, c->channels), err);

@@ -241,6 +241,9 @@ static void bad_grids_are_refused(void **state)
     assert_int_equal(zs_grid_make(&g, im, 1, 1, -1, 1, NULL), ZS_E_INVALID);
     assert_int_equal(zs_grid_make(&g, im, 1, 1, 1, 0, NULL), ZS_E_INVALID);
     assert_true(zs_grid_make(&g, im, 1, 1, 1 << 30, 1 << 30, NULL) < 0);
+    assert_int_equal(zs_grid_zoom(8), 4);
+    assert_int_equal(zs_grid_zoom(64), 2);
+    assert_int_equal(zs_grid_zoom(256), 1);
     assert_null(g.px);
     zs_image_free(&im[0]);
     zs_image_free(&im[1]);
