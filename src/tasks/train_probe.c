@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One data set: images, their labels, their codes. */
 typedef struct set {
@@ -105,6 +106,11 @@ static int choose_attributes(job *j)
                       l->names[a], (long long)yes, (long long)no);
             wanted[a] = false;
         }
+        if (wanted[a] && (yes == 1 || (no == 1 && !j->fit.unlabelled)))
+            zs_ui_log(j->env->ui, ZS_LOG_WARN,
+                      "attribute %s: a single image to train on %s it, which the probe learns by "
+                      "heart",
+                      l->names[a], yes == 1 ? "has" : "is without");
     }
     for (int a = 0; status == ZS_OK && a < l->attrs; a++)
         if (wanted[a])
@@ -213,6 +219,20 @@ static int open_model(job *j)
     return status < 0 ? status : zs_pipeline_image_shape(&shape, j->m, spec, j->env->err);
 }
 
+/* model.safetensors of a run is what that run has learnt. */
+static int check_out(const job *j)
+{
+    char *run = zs_str_format("%s/checkpoints", j->out);
+    int status = run ? ZS_OK : zs_fail_nomem(j->env->err, strlen(j->out), "a folder name");
+    if (run && access(run, F_OK) == 0)
+        status = zs_fail(j->env->err, ZS_E_INVALID,
+                         "%s: is the folder of a training run, whose model would be replaced; "
+                         "choose another --out",
+                         j->out);
+    zs_free(run);
+    return status;
+}
+
 static int open_job(job *j)
 {
     zs_train_config places = {0};
@@ -232,6 +252,8 @@ static int open_job(job *j)
         status = choose_images(j);
     if (status == ZS_OK)
         status = choose_attributes(j);
+    if (status == ZS_OK)
+        status = check_out(j);
     return status < 0 ? status : zs_mkdirs(j->out, j->env->err);
 }
 

@@ -57,14 +57,33 @@ static int open_classes(zs_subject *s, const zs_train_config *c, zs_error *err)
     return status == ZS_OK && c->val ? check_names(k->val, c->val, k->im.source, err) : status;
 }
 
+/* Names classes that have one image: they are learnt, but as that image. */
+static int warn_of_single_images(const classes *k, const zs_train_config *c, zs_error *err)
+{
+    const zs_source *s = k->im.source;
+    int64_t *count = zs_calloc((size_t)k->n, sizeof *count);
+    if (!count)
+        return zs_fail_nomem(err, (unsigned long long)k->n * sizeof *count, "counts of classes");
+    for (int64_t i = 0; i < zs_source_count(s); i++)
+        count[zs_source_label(s, i)]++;
+    for (int64_t i = 0; i < k->n; i++)
+        if (count[i] == 1)
+            zs_ui_log(k->ui, ZS_LOG_WARN,
+                      "%s: class %s has a single image, which is learnt by heart", c->data,
+                      zs_source_class_name(s, (int)i));
+    zs_free(count);
+    return ZS_OK;
+}
+
 static int prepare(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_error *err)
 {
     classes *k = s->self;
     k->ui = ui;
     k->batch = c->batch;
     k->target = zs_calloc((size_t)(k->batch * k->n), sizeof *k->target);
-    return k->target ? ZS_OK
-                     : zs_fail_nomem(err, (unsigned long long)(k->batch * k->n) * 4, "classes");
+    if (!k->target)
+        return zs_fail_nomem(err, (unsigned long long)(k->batch * k->n) * 4, "classes");
+    return warn_of_single_images(k, c, err);
 }
 
 static int next(zs_subject *s, const float **x, const float **target, int64_t *first, zs_error *err)

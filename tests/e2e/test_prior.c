@@ -343,6 +343,10 @@ static void refuses(void **state)
                  {"data", data_dir}, {"out", path_of("few")}, {"shots", "1000"}, {NULL, NULL}},
              &err));
     assert_non_null(strstr(err.message, "1000 are needed"));
+    assert_null(task("train", (const char *const[]){"probe", base, NULL},
+                     (const option[]){{"data", data_dir}, {"out", path_of("whole")}, {NULL, NULL}},
+                     &err)); /* a run of its own */
+    assert_non_null(strstr(err.message, "is the folder of a training run"));
 }
 
 /* ---- probes on codes that are made up ---- */

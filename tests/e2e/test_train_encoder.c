@@ -165,6 +165,28 @@ static void test_resumes(void **state)
     zs_model_close(&b);
 }
 
+static void count_warnings(void *ctx, zs_log_level level, const char *message)
+{
+    *(int *)ctx += level == ZS_LOG_WARN && strstr(message, "has a single image") != NULL;
+}
+
+static void test_single_images(void **state)
+{
+    (void)state;
+    int warnings = 0;
+    const zs_ui ui = {.ctx = &warnings, .log = count_warnings};
+    zs_train_config c = tiny_run(path_of("single"));
+    c.data = path_of("renamed");
+    c.val = NULL;
+    c.images = BATCH;
+    train(&c, &ui, ZS_OK);
+    assert_int_equal(warnings, CLASSES);
+    c = tiny_run(path_of("many"));
+    c.images = BATCH;
+    train(&c, &ui, ZS_OK);
+    assert_int_equal(warnings, CLASSES);
+}
+
 static void expect_refusal(const zs_train_config *c, const char *words)
 {
     zs_error err = {0};
@@ -252,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_has_no_generator),
         cmocka_unit_test(test_commands_refuse_it),
         cmocka_unit_test(test_resumes),
+        cmocka_unit_test(test_single_images),
         cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
