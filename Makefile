@@ -26,7 +26,7 @@ all: configure
 
 help:
 	@echo 'make              build/release/zsem, installing missing packages first'
-	@echo 'make demo         build, then reconstruct, vary and interpolate the shipped images into $(OUT)/'
+	@echo 'make demo         build, then show what the shipped model does in $(OUT)/index.html'
 	@echo 'make test         build and run every test'
 	@echo 'make bench        zsem against PyTorch, row by row, into bench/RESULTS.md (installs PyTorch below build/)'
 	@echo 'make bench-ops    the time of every operation, for work on kernels'
