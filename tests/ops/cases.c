@@ -81,6 +81,12 @@ static const conv_geometry convs[] = {
     {1, 1, 1, 64, 64, 1, 1, 0, 0, 1, 0},
     {5, 16, 16, 1, 32, 1, 1, 0, 1, 0, 0},
     {2, 16, 16, 32, 1, 1, 1, 0, 1, 0, 0},
+    /* few outputs, few inputs: every border, bands that end early, a residual */
+    {3, 13, 17, 37, 3, 3, 1, 1, 1, 1, 0},
+    {2, 40, 61, 16, 1, 3, 1, 0, 1, 0, 0},
+    {2, 3, 5, 20, 4, 3, 1, 2, 0, 0, 0},
+    {1, 21, 30, 3, 33, 3, 1, 1, 1, 0, 0},
+    {2, 5, 4, 1, 16, 3, 1, 0, 1, 0, 0},
     /* tiles: cut off, many in a block, images of one tile, several blocks of several depths */
     {3, 2, 5, 17, 32, 3, 1, 1, 1, 1, 0},
     {2, 2, 5, 32, 17, 3, 1, 1, 0, 1, 0},

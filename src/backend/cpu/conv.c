@@ -2,6 +2,7 @@
 /* Chooses an algorithm for each convolution. */
 #include "backend/cpu/conv.h"
 #include "backend/cpu/conv_direct.h"
+#include "backend/cpu/conv_few.h"
 #include "backend/cpu/conv_point.h"
 #include "backend/cpu/fast.h"
 #include "backend/cpu/wino_conv.h"
@@ -20,11 +21,13 @@ typedef struct algorithm {
 
 static const algorithm forward[] = {
     {ZS_CONV_WINOGRAD, zs_conv_wino_can, zs_conv_wino, zs_conv_wino_ws, &zs_conv_wino_packer},
+    {ZS_CONV_FEW, zs_conv_few_can, zs_conv_few, zs_conv_few_ws, NULL},
     {ZS_CONV_POINT, zs_conv_point_can, zs_conv_point, zs_conv_point_ws, &zs_conv_point_packer},
     {ZS_CONV_DIRECT, zs_conv_direct_can, zs_conv_direct, zs_conv_direct_ws, &zs_conv_direct_packer},
 };
 static const algorithm input_gradient[] = {
     {ZS_CONV_WINOGRAD, zs_conv_wino_dx_can, zs_conv_wino_dx, zs_conv_wino_dx_ws, NULL},
+    {ZS_CONV_FEW, zs_conv_few_dx_can, zs_conv_few_dx, zs_conv_few_dx_ws, NULL},
     {ZS_CONV_POINT, zs_conv_point_dx_can, zs_conv_point_dx, zs_conv_point_dx_ws, NULL},
     {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws, NULL},
 };

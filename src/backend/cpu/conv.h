@@ -17,6 +17,7 @@ typedef enum zs_conv_path {
     ZS_CONV_REFERENCE,
     ZS_CONV_DIRECT,
     ZS_CONV_POINT,
+    ZS_CONV_FEW,
     ZS_CONV_WINOGRAD
 } zs_conv_path;
 void zs_conv_path_set(zs_conv_path path);
