@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "data/loader.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -193,9 +194,12 @@ static int start_threads(zs_loader *l, zs_error *err)
         if (e == 0)
             l->thread_count++;
     }
-    return l->thread_count > 0
-               ? ZS_OK
-               : zs_fail(err, ZS_E_IO, "no loader thread could be started: %s", strerror(e));
+    if (l->thread_count > 0)
+        return ZS_OK;
+    return zs_fail(err, e == EAGAIN ? ZS_E_NOMEM : ZS_E_IO,
+                   "no thread that loads images could be started: %s; it needs 8 MiB of memory for "
+                   "its stack and one more process (ulimit -v, -s and -u)",
+                   strerror(e));
 }
 
 int zs_loader_open(zs_loader **out, const zs_source *s, const zs_loader_config *c, zs_error *err)
