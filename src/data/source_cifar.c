@@ -208,7 +208,8 @@ static int set_classes(zs_source *s, cifar_source *x, zs_error *err)
             return zs_fail_nomem(err, 64, "a class name");
         while (n < text.n && (text.p[n] == '\n' || text.p[n] == '\r'))
             n++;
-        text.p += n;
+        if (n > 0) /* else there may be no text at all */
+            text.p += n;
         text.n -= n;
     }
     return ZS_OK;

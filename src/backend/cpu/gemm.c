@@ -123,7 +123,7 @@ static cut cut_of(const zs_gemm *g, int threads, void *ws)
     c.group = c.group < 1 ? 1 : c.group;
     c.parts = min64(div_up(4 * threads, c.panels), div_up(g->m, SPLIT_ROWS));
     c.rows = ws;
-    c.panel = c.rows + rows_floats(g);
+    c.panel = ws ? c.rows + rows_floats(g) : NULL;
     return c;
 }
 
@@ -205,7 +205,7 @@ static void run_block(const cut *c, const float *packed, int64_t p0, int64_t p1,
 static void run_units(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const cut *c = ctx;
-    float *own = c->panel + thread * c->group * c->panel_floats;
+    float *own = c->g.packed ? NULL : c->panel + thread * c->group * c->panel_floats;
     int64_t mr = zs_tile_get()->mr, tiles = div_up(c->g.m, mr);
     for (int64_t u = begin; u < end; u++) {
         int64_t p0 = u / c->parts * c->group, p1 = min64(p0 + c->group, c->panels);

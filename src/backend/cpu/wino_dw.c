@@ -49,6 +49,7 @@ typedef struct plan {
     int64_t slices;            /* of the channels, when few */
     int64_t block;             /* tiles, at most */
     int64_t vks, us, ts, part; /* floats from a point to the next in V, dU; see zs_wino_unpack */
+    int64_t shared;            /* floats of db and t */
     double *db;                /* [parts][round][nr] */
     float *t;
     float *scratch;            /* of thread 0; the next is `per_thread` floats on */
@@ -147,9 +148,13 @@ static plan plan_of(const zs_call *c)
     p.per_thread = zs_align16(p.rows * p.g.p * (p.vks + p.dy.ks) + p.g.p * p.us);
     p.few_t = p.per_thread;
     p.per_thread += p.few ? zs_align16(p.g.p * 3 * p.ts) : 0;
-    p.db = c->ws;
-    p.t = (float *)c->ws + zs_align16(2 * p.parts * p.round * nr);
-    p.scratch = p.t + p.parts * p.part;
+    int64_t db = zs_align16(2 * p.parts * p.round * nr);
+    p.shared = db + p.parts * p.part;
+    if (c->ws) { /* else it is the size of it that is asked for */
+        p.db = c->ws;
+        p.t = (float *)c->ws + db;
+        p.scratch = (float *)c->ws + p.shared;
+    }
     return p;
 }
 
@@ -311,8 +316,7 @@ bool zs_conv_wino_dw_can(const zs_call *c)
 size_t zs_conv_wino_dw_ws(const zs_call *c)
 {
     plan p = plan_of(c);
-    int64_t shared = p.scratch - (float *)c->ws;
-    return (size_t)(shared + c->threads * p.per_thread) * sizeof(float);
+    return (size_t)(p.shared + c->threads * p.per_thread) * sizeof(float);
 }
 
 void zs_conv_wino_dw(const zs_call *c)
