@@ -93,14 +93,6 @@ int zs_probe_new(zs_probe **out, const char *const *names, int attrs, int64_t di
     return status;
 }
 
-int zs_probe_copy(zs_probe **out, const zs_probe *p, zs_error *err)
-{
-    int status = zs_probe_new(out, (const char *const *)p->names, p->attrs, p->dim, err);
-    if (status == ZS_OK)
-        memcpy((*out)->w, p->w, ((size_t)p->dim + 1) * (size_t)p->attrs * 2 * sizeof *p->w);
-    return status;
-}
-
 static bool same_letters(const char *a, const char *b)
 {
     for (; *a && *b; a++, b++)

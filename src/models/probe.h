@@ -20,7 +20,6 @@ typedef struct zs_probe {
 /* A probe of zeroes whose names are copies. ZS_E_NOMEM. */
 int zs_probe_new(zs_probe **out, const char *const *names, int attrs, int64_t dim, zs_error *err);
 void zs_probe_free(zs_probe **p);
-int zs_probe_copy(zs_probe **out, const zs_probe *p, zs_error *err);
 
 /* Index of the attribute of that name (exactly, or failing that, in any case). ZS_E_INVALID lists
  * those that there are. */

@@ -34,8 +34,8 @@ typedef struct zs_gradient zs_gradient;
 int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *err);
 void zs_gradient_free(zs_gradient **g);
 
-/* Not for classes: timesteps [batch] and noise [batch,h,w,c] or [batch,z_dim] of samples first .. first+batch-1, each drawn from its
- * own counter; valid until the next call. */
+/* Not for classes: timesteps [batch] and noise [batch,h,w,c] or [batch,z_dim] of samples first ..
+ * first+batch-1, each drawn from its own counter; valid until the next call. */
 void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const float **noise);
 
 /* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.

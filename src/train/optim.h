@@ -30,7 +30,8 @@ typedef struct zs_optim_buffers {
     size_t n;
 } zs_optim_buffers;
 
-/* Euclidean norm of gradients (or weights), summed in double over fixed blocks; NaN or Inf when g holds one. */
+/* Euclidean norm of gradients (or weights), summed in double over fixed blocks; NaN or Inf when g
+ * holds one. */
 double zs_grad_norm(const float *g, size_t n);
 
 /* Learning rate of step `step`, counted from 1. */
