@@ -193,7 +193,8 @@ static void follows_training(void **state)
     zs_gradient *g = NULL;
     zs_model *m = NULL, *fresh = NULL;
     float *before = normal(n, 1, 1.0f), *after = normal(n, 1, 1.0f), *want = normal(n, 1, 1.0f);
-    float *x0 = normal(n, 2, 1.0f), *z = normal((size_t)(N * c.unet.z_dim), 5, 1.0f);
+    float *x0 = normal((size_t)(N * c.image_size * c.image_size * 3), 2, 1.0f);
+    float *z = normal((size_t)(N * c.unet.z_dim), 5, 1.0f);
     if (zs_model_layout(&ps, &c, &err) < 0)
         fail_msg("%s", err.message);
     assert_int_equal(zs_train_state_new(&s, ps, zs_backend_find(NULL), &err), ZS_OK);
