@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* make-emoji FONT EMOJI-TEST OUT SIZE [GROUPS]: every emoji of Unicode's emoji-test.txt that the colour font
- * draws as one glyph, as OUT/<code points>.png (SIZE x SIZE, RGB on white), and OUT/labels.csv with
- * what its name, group and code points say. scripts/make-emoji compiles and runs it.
+/* make-emoji FONT EMOJI-TEST OUT SIZE [GROUPS]: every emoji of Unicode's emoji-test.txt that the
+ * colour font draws as one glyph, as OUT/<code points>.png (SIZE x SIZE, RGB on white), and
+ * OUT/labels.csv with what its name, group and code points say. scripts/make-emoji compiles and
+ * runs it.
  *
  * Sequences that look like an earlier one are left out, so that no image is in two parts of a
  * split. The program stops at the first error: it makes data, it is no library. */

@@ -5,7 +5,8 @@
  *     zs_task_call *c = NULL;
  *     zs_task_result r = {0};
  *     if (zs_task_call_new(&c, "reconstruct", &err) == 0 &&
- *         zs_task_call_add(c, "last.ckpt", &err) == 0 && zs_task_call_add(c, "photos/", &err) == 0 &&
+ *         zs_task_call_add(c, "last.ckpt", &err) == 0 &&
+ *         zs_task_call_add(c, "photos/", &err) == 0 &&
  *         zs_task_call_set(c, "steps", "100", &err) == 0 && zs_task_run(c, &ui, &r, &err) == 0)
  *         puts(r.json);
  *     zs_task_result_clear(&r);

@@ -11,8 +11,8 @@
  * malformed UTF-8 coming from hostile file names or contents are replaced by '?'. */
 int zs_fail(zs_error *err, int status, const char *fmt, ...) ZS_PRINTF(3, 4);
 
-/* zs_fail(ZS_E_NOMEM) with the number of bytes that were asked for and for what. A remedy may follow
- * in `what`, as in "codes; lower --batch". */
+/* zs_fail(ZS_E_NOMEM) with the number of bytes that were asked for and for what. A remedy may
+ * follow in `what`, as in "codes; lower --batch". */
 int zs_fail_nomem(zs_error *err, unsigned long long bytes, const char *what);
 
 #endif

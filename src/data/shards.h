@@ -11,8 +11,9 @@ typedef struct zs_shards {
 } zs_shards;
 
 /* A pattern that names an existing file is that file. Else {A..B} counts (with the leading zeros of
- * A), {x,y} lists, and * ? [ ] match names, sorted bytewise; braces before wildcards. ZS_E_IO when a
- * wildcard matches nothing, ZS_E_INVALID for wrong braces and over a million names, ZS_E_NOMEM. */
+ * A), {x,y} lists, and * ? [ ] match names, sorted bytewise; braces before wildcards. ZS_E_IO when
+ * a wildcard matches nothing, ZS_E_INVALID for wrong braces and over a million names,
+ * ZS_E_NOMEM. */
 int zs_shards_open(zs_shards *s, const char *pattern, zs_error *err);
 void zs_shards_close(zs_shards *s);
 

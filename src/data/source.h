@@ -10,8 +10,8 @@
  *
  * and behind any of these ":train=SHARE" or ":val=SHARE": so large a part of the images, chosen by
  * a hash of their names; shares that add up to 1 complement each other. ":train" and ":val" alone
- * are 0.95 and 0.05 where the set has no such parts of its own. A PATH that exists is taken as it is
- * even when it contains colons or braces. */
+ * are 0.95 and 0.05 where the set has no such parts of its own. A PATH that exists is taken as it
+ * is even when it contains colons or braces. */
 #ifndef ZS_DATA_SOURCE_H
 #define ZS_DATA_SOURCE_H
 
@@ -27,8 +27,8 @@ typedef struct zs_source zs_source;
 
 /* Opens a data set. Images are listed in a stable order (folders recursively, bytewise by
  * relative path; classes are the first-level sub-folders, bytewise). ZS_E_IO, ZS_E_FORMAT (also
- * files that were cut short), ZS_E_INVALID (empty folder or part, unknown scheme); the message names
- * the remedy. */
+ * files that were cut short), ZS_E_INVALID (empty folder or part, unknown scheme); the message
+ * names the remedy. */
 int zs_source_open(zs_source **out, const char *spec, zs_error *err);
 void zs_source_close(zs_source **s);
 

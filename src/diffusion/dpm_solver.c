@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* DPM-Solver++(2M), Lu et al. 2022, algorithm 2: x_t = (sigma_t/sigma_s) x_s - alpha_t (e^-h - 1) D,
- * with alpha = sqrt(abar), sigma = sqrt(1-abar), lambda = log(alpha/sigma), h = lambda_t - lambda_s,
- * and D the x0 extrapolated from this prediction and the last one. The first step has no last one,
- * and the one to pure signal has h infinite: both take D = x0, which makes them steps of DDIM. */
+/* DPM-Solver++(2M), Lu et al. 2022, algorithm 2: x_t = (sigma_t/sigma_s) x_s - alpha_t (e^-h - 1)
+ * D, with alpha = sqrt(abar), sigma = sqrt(1-abar), lambda = log(alpha/sigma), h = lambda_t -
+ * lambda_s, and D the x0 extrapolated from this prediction and the last one. The first step has no
+ * last one, and the one to pure signal has h infinite: both take D = x0, which makes them steps of
+ * DDIM. */
 #include "diffusion/sampler.h"
 
 #include <math.h>

@@ -70,9 +70,9 @@ zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim);
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p); /* p = 0 returns x */
 zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind);
 
-/* Loop invariants. Where the same graph is run again and again with one input the same, what depends
- * on that input alone need not be computed each time: of a finished forward graph without random
- * nodes, ZS_HOIST_COMPUTE keeps just that, as outputs "<input>/0", "<input>/1", ..., and
+/* Loop invariants. Where the same graph is run again and again with one input the same, what
+ * depends on that input alone need not be computed each time: of a finished forward graph without
+ * random nodes, ZS_HOIST_COMPUTE keeps just that, as outputs "<input>/0", "<input>/1", ..., and
  * ZS_HOIST_TAKE the rest, with inputs of those names and shapes in its place. Two graphs that were
  * built alike are cut alike. Returns the number of tensors cut through. */
 typedef enum zs_hoist { ZS_HOIST_COMPUTE, ZS_HOIST_TAKE } zs_hoist;

@@ -73,11 +73,12 @@ int zs_graph_hoist(zs_graph *g, const char *input, zs_hoist side)
     zs_tid source = g->err.status ? ZS_NONE : find_input(g, input);
     if (source < 0)
         return 0;
-    bool *only = zs_calloc(2 * g->nt, sizeof *only), *cut = only + g->nt;
+    bool *only = zs_calloc(2 * g->nt, sizeof *only);
     if (!only) {
         zs_graph_fail(g, ZS_E_NOMEM, "out of memory while building the graph");
         return 0;
     }
+    bool *cut = only + g->nt;
     mark_invariant(g, source, only);
     mark_cut(g, only, cut);
     if (side == ZS_HOIST_COMPUTE)

@@ -19,7 +19,8 @@ typedef struct zs_tensorout {
 int zs_safetensors_write(const char *path, const zs_tensorout *t, size_t n, const json_t *metadata,
                          zs_error *err);
 
-/* Named arrays as NumPy .npz: a zip archive of .npy files, stored. ZS_E_UNSUPPORTED from 4 GiB on. */
+/* Named arrays as NumPy .npz: a zip archive of .npy files, stored. ZS_E_UNSUPPORTED from 4 GiB
+ * on. */
 int zs_npz_write(const char *path, const zs_tensorout *t, size_t n, zs_error *err);
 
 /* One array as NumPy .npy version 1.0, C order. */

@@ -28,7 +28,8 @@ json_t *zs_torchmeta_class(const zs_pvalue *cls);
 size_t zs_torchmeta_cost(const zs_pobject *o);
 
 /* A dictionary key as an owned string (zs_free): text as it is, numbers in decimal, tuples as
- * "(a, b)", classes as "module.name", anything else "<key 3>" with its position. NULL when out of memory. */
+ * "(a, b)", classes as "module.name", anything else "<key 3>" with its position. NULL when out of
+ * memory. */
 char *zs_torchmeta_key(const zs_pvalue *key, size_t position);
 
 #endif

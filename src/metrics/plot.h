@@ -20,8 +20,8 @@ typedef struct zs_plot {
     int count;
 } zs_plot;
 
-/* Appends one <svg> element. More points than pixels are drawn as the mean of each pixel. Works with
- * nothing to show. Failures are the strbuf's sticky flag. */
+/* Appends one <svg> element. More points than pixels are drawn as the mean of each pixel. Works
+ * with nothing to show. Failures are the strbuf's sticky flag. */
 void zs_plot_svg(zs_strbuf *b, const zs_plot *p);
 
 #endif

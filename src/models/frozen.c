@@ -110,8 +110,8 @@ static int read_norm(float *dst, zs_frozen *n, const char *base, const char *par
     return zs_tensorfile_read_f32(n->f, (size_t)i, dst, (size_t)count, err);
 }
 
-/* weight [.., O] and bias [O] from convolution and batch norm: gamma (conv - mean) / sqrt(var + eps)
- * + beta. */
+/* weight [.., O] and bias [O] from convolution and batch norm: gamma (conv - mean) / sqrt(var +
+ * eps) + beta. */
 static int fold(zs_frozen *n, const zs_param *w, const zs_param *bias, zs_error *err)
 {
     static const char *const part[4] = {"weight", "bias", "running_mean", "running_var"};

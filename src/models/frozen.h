@@ -20,7 +20,8 @@ typedef struct zs_window {
 } zs_window;
 
 /* x[N,H,W,C] -> ReLU(convolution) [N,H',W',O]. With batch norm the file holds "<name>.conv.weight"
- * and "<name>.bn.{weight,bias,running_mean,running_var}", else "<name>.weight" and "<name>.bias". */
+ * and "<name>.bn.{weight,bias,running_mean,running_var}", else "<name>.weight" and
+ * "<name>.bias". */
 zs_tid zs_frozen_conv(zs_frozen_build *b, const char *name, zs_tid x, zs_window w);
 
 /* x[N,C] -> x w^T [N,O] with "<name>.weight" [O,C], without its bias; ZS_NONE when the file has no

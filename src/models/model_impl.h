@@ -110,8 +110,8 @@ int zs_official_find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err
 int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o, int64_t enc_blocks,
                       zs_error *err);
 
-/* The configuration that a checkpoint of a training run carries beside its weights. 1 when o is from
- * another kind of file, ZS_E_FORMAT when it is damaged. */
+/* The configuration that a checkpoint of a training run carries beside its weights. 1 when o is
+ * from another kind of file, ZS_E_FORMAT when it is damaged. */
 int zs_official_stored(zs_model_config *c, zs_facts *facts, const zs_official *o, zs_error *err);
 
 /* Allocates and reads the weights of m's layout. Files that lack a tensor of it, or hold one that

@@ -23,7 +23,8 @@ int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c
     return ZS_OK;
 }
 
-/* Building the graph once names everything that it has; finishing it has the message of a failure. */
+/* Building the graph once names everything that it has; finishing it has the message of a
+ * failure. */
 static int name_all(zs_params *ps, const zs_model_config *c, zs_error *err)
 {
     zs_graph *g = NULL;

@@ -7,7 +7,8 @@
 
 enum { TENSORS = 4, ATTRS_MAX = 1 << 20 };
 
-/* The header of list_attr_celeba.txt and of its HQ sibling: the rows of the authors' classifiers. */
+/* The header of list_attr_celeba.txt and of its HQ sibling: the rows of the authors'
+ * classifiers. */
 static const char *const celeba[] = {"5_o_Clock_Shadow",
                                      "Arched_Eyebrows",
                                      "Attractive",

@@ -70,9 +70,10 @@ typedef enum zs_resample { ZS_RESAMPLE_NONE, ZS_RESAMPLE_UP, ZS_RESAMPLE_DOWN } 
  *     h = conv(resample(SiLU(GN(x))))
  *     h = conv(dropout(SiLU((GN(h)(1+t_scale)+t_shift)(1+z_scale))))      only when act_t is there
  *     y = skip(resample(x)) + h
- * x [N,H,W,A], joined with lateral [N,H,W,B] or ZS_NONE -> [N,H',W',out]. act_t = SiLU(time embedding) [N,E] or ZS_NONE: then the block has
- * no out_layers at all, as in the encoder. act_z = SiLU(z_sem) [N,D] or ZS_NONE. `skip` is a 1x1
- * convolution when A+B != out. One recompute segment. */
+ * x [N,H,W,A], joined with lateral [N,H,W,B] or ZS_NONE -> [N,H',W',out]. act_t = SiLU(time
+ * embedding) [N,E] or ZS_NONE: then the block has no out_layers at all, as in the encoder.
+ * act_z = SiLU(z_sem) [N,D] or ZS_NONE. `skip` is a 1x1 convolution when A+B != out. One recompute
+ * segment. */
 zs_tid zs_nn_resblock(zs_nn *nn, zs_tid x, zs_tid lateral, zs_tid act_t, zs_tid act_z, int64_t out,
                       zs_resample resample);
 

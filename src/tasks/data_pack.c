@@ -140,7 +140,8 @@ static int pack_all(packer *p)
 
 /* ---- the task ---- */
 
-/* The number in LMDB keys: the side images are made to, else the height of the first readable one. */
+/* The number in LMDB keys: the side images are made to, else the height of the first readable
+ * one. */
 static int key_size(const packer *p)
 {
     int size = p->size;

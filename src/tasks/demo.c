@@ -30,7 +30,7 @@ int zs_demo_show(zs_demo *d, const char *file, int64_t n, int cols, const char *
     int status = zs_output_grid(d->dir, file, d->work, xs, cols, d->env->err);
     if (status == ZS_OK)
         status = zs_grid_from_float(&grid, d->work, (size_t)n, (int)xs.d[1], (int)xs.d[2],
-                                    (int)xs.d[3], cols, zs_output_zoom(xs), d->env->err);
+                                    (int)xs.d[3], cols, zs_grid_zoom(xs.d[1]), d->env->err);
     if (status == ZS_OK)
         status = zs_page_image(&d->page, &grid, caption, d->env->err);
     zs_image_free(&grid);

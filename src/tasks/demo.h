@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What the sections of zsem demo share. A section draws pictures, writes them as PNG and adds them to
- * the page; the list of sections is in demo.c. */
+/* What the sections of zsem demo share. A section draws pictures, writes them as PNG and adds them
+ * to the page; the list of sections is in demo.c. */
 #ifndef ZS_TASKS_DEMO_H
 #define ZS_TASKS_DEMO_H
 
-#include "tasks/page.h"
+#include "io/page.h"
 #include "tasks/pipeline.h"
 
 /* Real images, and the most that a section draws at once. */

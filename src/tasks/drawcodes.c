@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-/* Fewer than one code in so many is no sampling any more, but a probe that knows nothing like it. */
+/* Fewer than one code in so many is no sampling any more, but a probe that knows nothing like
+ * it. */
 enum { HOPELESS = 2000 };
 
 static double probability(const zs_code_draw *d, const float *z)

@@ -15,8 +15,8 @@ typedef struct zs_code_draw {
     const zs_ui *ui;
 } zs_code_draw;
 
-/* z [n,z_dim] = the first n codes that are kept, denormalised; *tried is how many were drawn. Code i
- * of a seed is the same whatever batch and n are. ZS_E_INVALID when hardly any is kept;
+/* z [n,z_dim] = the first n codes that are kept, denormalised; *tried is how many were drawn. Code
+ * i of a seed is the same whatever batch and n are. ZS_E_INVALID when hardly any is kept;
  * ZS_E_CANCELLED, ZS_E_NOMEM. */
 int zs_draw_codes(float *z, int64_t *tried, int64_t n, const zs_code_draw *d, zs_error *err);
 

@@ -42,8 +42,8 @@ typedef struct zs_eval_set {
 int zs_eval_set_open(zs_eval_set *s, zs_task_env *env, size_t arg);
 void zs_eval_set_close(zs_eval_set *s);
 
-/* Remembers the size of an image of the set, for a warning about mixed ones. Not for several threads
- * at once. */
+/* Remembers the size of an image of the set, for a warning about mixed ones. Not for several
+ * threads at once. */
 void zs_eval_note_size(zs_eval_set *s, const zs_image *im);
 
 /* ---- features ---- */
@@ -78,8 +78,8 @@ int zs_eval_rows(zs_eval *e, size_t i, zs_eval_rows_fn fn, void *ctx);
 /* All features of set i as one matrix [e->set[i].n, e->dim] that the caller frees. */
 int zs_eval_matrix(float **x, zs_eval *e, size_t i);
 
-/* Mean and covariance of set i; with `keep`, the file of --stats, taken from there when it is of the
- * same images and features, and written there otherwise. */
+/* Mean and covariance of set i; with `keep`, the file of --stats, taken from there when it is of
+ * the same images and features, and written there otherwise. */
 int zs_eval_gaussian(zs_gaussian *g, zs_eval *e, size_t i, const char *keep);
 
 /* Adds what the number of this command rests on to the result: the sets with their sample counts,

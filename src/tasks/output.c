@@ -6,11 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-int zs_output_zoom(zs_shape xs)
-{
-    return zs_grid_zoom(xs.d[1]);
-}
-
 int zs_output_folder(const char *dir, zs_error *err)
 {
     int status = zs_mkdirs(dir, err);
@@ -47,7 +42,7 @@ int zs_output_grid(const char *dir, const char *name, const float *x, zs_shape x
     int status = check_finite(dir, name, x, zs_shape_numel(&xs), err);
     if (status == ZS_OK)
         status = zs_grid_from_float(&grid, x, (size_t)xs.d[0], (int)xs.d[1], (int)xs.d[2],
-                                    (int)xs.d[3], cols, zs_output_zoom(xs), err);
+                                    (int)xs.d[3], cols, zs_grid_zoom(xs.d[1]), err);
     if (status == ZS_OK)
         status = write_png(dir, name, &grid, err);
     zs_image_free(&grid);

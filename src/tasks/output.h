@@ -6,9 +6,6 @@
 #include "data/data.h"
 #include "tensor/tensor.h"
 
-/* Factor that makes small images visible on a screen: 1 from 128 pixels on. */
-int zs_output_zoom(zs_shape xs);
-
 /* Model-range images x, shape xs = [n,h,w,c], as a grid of `cols` columns at dir/name. */
 int zs_output_grid(const char *dir, const char *name, const float *x, zs_shape xs, int cols,
                    zs_error *err);

@@ -41,7 +41,8 @@ int zs_pipeline_open(zs_model **m, zs_task_env *env, const char *spec, zs_box ne
 /* As zs_pipeline_open, for a command that uses no other box: their weights are not read. */
 int zs_pipeline_open_alone(zs_model **m, zs_task_env *env, const char *spec, zs_box box);
 
-/* Fails unless m has an encoder and a generator; `what` it is for begins the sentence ("a prior"). */
+/* Fails unless m has an encoder and a generator; `what` it is for begins the sentence ("a
+ * prior"). */
 int zs_pipeline_need_autoencoder(const zs_model *m, const char *spec, const char *what,
                                  zs_error *err);
 
@@ -60,7 +61,8 @@ typedef struct zs_pipeline {
     const char *stage; /* for progress */
 } zs_pipeline;
 
-/* Fails when DDIM cannot make so many steps of the model's schedule; asked before folders are made. */
+/* Fails when DDIM cannot make so many steps of the model's schedule; asked before folders are
+ * made. */
 int zs_pipeline_check_steps(zs_model *m, int64_t steps, zs_error *err);
 
 /* x_T -> x0 in place by DDIM with eta 0 (Diffusion Autoencoders, eq. 1); z [n,z_dim] or NULL.

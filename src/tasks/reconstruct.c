@@ -185,7 +185,8 @@ static int allocate(reconstruct *r)
     return zs_fail_nomem(r->env->err, 2 * batch * bytes, "a batch of images; lower --batch");
 }
 
-/* Error of the predicted x0 over t: what the generator knows before it has begun (paper, fig. 6). */
+/* Error of the predicted x0 over t: what the generator knows before it has begun (paper, fig.
+ * 6). */
 static void report_strip(reconstruct *r)
 {
     if (!zs_opt_flag(r->env, "predict-x0"))

@@ -13,7 +13,7 @@ static int check_objective(zs_task_env *env)
     return zs_fail(
         env->err, ZS_E_INVALID,
         "--objective %s: an encoder is trained with --objective supervised (classes from "
-        "first-level folders or label files)",
+        "first-level folders or the labels of an IDX, CIFAR or shard set)",
         o ? o : "is missing");
 }
 

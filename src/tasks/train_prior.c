@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The preset asked for, or the one that the model was made with, or one for codes of that length. */
+/* The preset asked for, or the one that the model was made with, or one for codes of that
+ * length. */
 static int find_preset(zs_preset *p, zs_task_env *env, const zs_model_config *c)
 {
     const char *name = zs_opt_text(env, "preset");

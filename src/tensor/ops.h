@@ -16,8 +16,8 @@ enum { ZS_MAX_IN = 7, ZS_MAX_OUT = 5 };
 
 typedef enum zs_pool_kind { ZS_POOL_MAX, ZS_POOL_MEAN } zs_pool_kind;
 typedef enum zs_act { ZS_ACT_NONE, ZS_ACT_SILU } zs_act;
-/* XENT: cross-entropy of softmax(pred) over the last axis against target probabilities, mean over the
- * rows. BCE: binary cross-entropy of sigmoid(pred), mean over all elements. */
+/* XENT: cross-entropy of softmax(pred) over the last axis against target probabilities, mean over
+ * the rows. BCE: binary cross-entropy of sigmoid(pred), mean over all elements. */
 typedef enum zs_loss { ZS_LOSS_MSE, ZS_LOSS_L1, ZS_LOSS_BCE, ZS_LOSS_XENT, ZS_LOSS_COUNT } zs_loss;
 
 /* Attributes of a node; an operation reads those that ops.def names for it. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The codes z_sem of a data set, encoded once and kept in a file.
  *
- * The file is safetensors: "z_sem" [views,n,dim] in f32, "label" [n] where the data set has classes,
- * and in the metadata what it was made from. While it is made, finished rows are appended to
- * "<path>.part", so that an interrupted encoding goes on where it stopped. */
+ * The file is safetensors: "z_sem" [views,n,dim] in f32, "label" [n] where the data set has
+ * classes, and in the metadata what it was made from. While it is made, finished rows are appended
+ * to "<path>.part", so that an interrupted encoding goes on where it stopped. */
 #ifndef ZS_TRAIN_CODES_H
 #define ZS_TRAIN_CODES_H
 

@@ -27,9 +27,9 @@ zs_probe_fit zs_probe_fit_defaults(void);
 bool zs_held_out(const zs_source *data, int64_t i);
 
 /* Trains p, whose attributes are those of l, on the normalised codes of the images with
- * use[image]. Binary cross entropy over the labels that are known. Constant attributes are an error:
- * leave them out before. ZS_E_INVALID names an attribute with too few examples; ZS_E_CANCELLED,
- * ZS_E_NOMEM. */
+ * use[image]. Binary cross entropy over the labels that are known. Constant attributes are an
+ * error: leave them out before. ZS_E_INVALID names an attribute with too few examples;
+ * ZS_E_CANCELLED, ZS_E_NOMEM. */
 int zs_probe_train(zs_probe *p, const zs_codes *codes, const zs_labels *l, const bool *use,
                    const zs_probe_fit *c, const zs_ui *ui, zs_error *err);
 

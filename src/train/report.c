@@ -15,11 +15,6 @@ static const double smoothing = 0.95;
 
 enum { SMOOTHED_FROM = 40, PICTURES = 4 };
 
-static bool is_axis(const char *name)
-{
-    return strcmp(name, "step") == 0 || strcmp(name, "samples") == 0 || strcmp(name, "time") == 0;
-}
-
 /* ---- settings ---- */
 
 static void add_setting(zs_page *p, const char *prefix, const char *key, const json_t *v)
@@ -123,7 +118,7 @@ static void add_numbers(zs_page *p, const zs_runlog *l)
     }
     add_progress(p, l);
     for (size_t i = 0; i < l->count; i++)
-        if (!is_axis(l->columns[i].name))
+        if (!zs_runlog_is_axis(l->columns[i].name))
             add_column_summary(p, &l->columns[i]);
 }
 
@@ -203,7 +198,7 @@ static int add_curves(zs_page *p, const zs_rundir *d, const zs_runlog *l, zs_err
     if (any)
         zs_page_heading(p, "Curves");
     for (size_t i = 0; status == ZS_OK && any && i < l->count; i++)
-        if (!is_axis(l->columns[i].name))
+        if (!zs_runlog_is_axis(l->columns[i].name))
             status = add_curve(p, d, l, &l->columns[i], err);
     return status;
 }

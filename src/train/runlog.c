@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool zs_runlog_is_axis(const char *name)
+{
+    return strcmp(name, "step") == 0 || strcmp(name, "samples") == 0 || strcmp(name, "time") == 0;
+}
+
 const zs_runlog_column *zs_runlog_find(const zs_runlog *l, const char *name)
 {
     for (size_t i = 0; i < l->count; i++)

@@ -22,6 +22,9 @@ typedef struct zs_runlog {
 int zs_runlog_read(zs_runlog *l, const char *path, zs_error *err);
 void zs_runlog_free(zs_runlog *l);
 
+/* What a line is counted by, and no curve: "step", "samples", "time". */
+bool zs_runlog_is_axis(const char *name);
+
 /* NULL when no line has it. */
 const zs_runlog_column *zs_runlog_find(const zs_runlog *l, const char *name);
 

@@ -21,7 +21,7 @@ static int check_labels(const zs_source *s, const char *spec, int64_t n, zs_erro
     if (zs_source_class_count(s) != n)
         return zs_fail(err, ZS_E_INVALID,
                        "%s has %d classes and the encoder %lld: classes come from first-level "
-                       "folders or label files",
+                       "folders or the labels of an IDX, CIFAR or shard set",
                        spec, zs_source_class_count(s), (long long)n);
     for (int64_t i = 0; i < zs_source_count(s); i++)
         if (zs_source_label(s, i) < 0)

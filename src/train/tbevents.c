@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/tbevents.h"
+#include "train/runlog.h"
 
 #include <string.h>
 
@@ -129,11 +130,6 @@ void zs_tbevents_begin(zs_strbuf *b, double wall)
     put_record(b, &event);
 }
 
-static bool is_axis(const char *key)
-{
-    return strcmp(key, "step") == 0 || strcmp(key, "samples") == 0 || strcmp(key, "time") == 0;
-}
-
 void zs_tbevents_scalars(zs_strbuf *b, double wall, int64_t step, const json_t *line)
 {
     zs_strbuf event = {0}, summary = {0};
@@ -141,7 +137,7 @@ void zs_tbevents_scalars(zs_strbuf *b, double wall, int64_t step, const json_t *
     json_t *object = json_deep_copy(line);
     const char *key;
     json_t *v;
-    json_object_foreach(object, key, v) if (json_is_number(v) && !is_axis(key))
+    json_object_foreach(object, key, v) if (json_is_number(v) && !zs_runlog_is_axis(key))
         put_scalar(&summary, key, json_number_value(v));
     if (!object)
         b->failed = true;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An encoder trained on the classes of images: it learns them, resumes, and is a model like others. */
+/* An encoder trained on the classes of images: it learns them, resumes, and is a model like
+ * others. */
 #include "data/data.h"
 #include "train/train.h"
 #include "zsem/task.h"

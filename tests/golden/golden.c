@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-/* Place i, or NULL past the last: the full set, then the committed selection, which has files of its
- * own. A full set beside the repository does not fill up what $ZSEM_GOLDENS lacks: files of one set
- * belong together. */
+/* Place i, or NULL past the last: the full set, then the committed selection, which has files of
+ * its own. A full set beside the repository does not fill up what $ZSEM_GOLDENS lacks: files of one
+ * set belong together. */
 static const char *place(int i)
 {
     const char *env = getenv("ZSEM_GOLDENS");

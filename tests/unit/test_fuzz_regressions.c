@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Inputs that once broke a reader of tensor files, as the fuzzer found and this file shrank them. */
+/* Inputs that once broke a reader of tensor files, as the fuzzer found them, made small. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

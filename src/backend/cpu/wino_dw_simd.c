@@ -4,6 +4,7 @@
 #include "backend/cpu/vec.h"
 #include "backend/cpu/wino_dw.h"
 #include "backend/cpu/wino_math.h"
+#include "backend/cpu/wino_patch.h"
 
 enum { M = 4, P = ZS_WINO_DW_P };
 
@@ -29,38 +30,9 @@ ZS_INLINE void gather(vec o[3], const vec u[P])
     o[2] = u[5] + ((1.0f / 6) * p + s);
 }
 
-/* A square of pixels [n,y,x,c]: its first one, which need not exist, and the part
- * [y0,y1) x [x0,x1) of it that does. */
-typedef struct square {
-    const float *p;
-    int64_t at, row, pixel; /* floats to the first one, from a row and from a pixel to the next */
-    int y0, y1, x0, x1;
-    bool whole;
-} square;
-
-static int clamp(int64_t v, int most)
-{
-    return v < 0 ? 0 : v > most ? most : (int)v;
-}
-
-/* Of images p[.,h,w,c]; `side` pixels from (y,x) of image n on. */
-static square square_of(const float *p, int64_t h, int64_t w, int64_t c, int64_t n, int64_t y,
-                        int64_t x, int side)
-{
-    square s = {.p = p,
-                .at = ((n * h + y) * w + x) * c,
-                .row = w * c,
-                .pixel = c,
-                .y0 = clamp(-y, side),
-                .y1 = clamp(h - y, side),
-                .x0 = clamp(-x, side),
-                .x1 = clamp(w - x, side)};
-    s.whole = s.y0 == 0 && s.x0 == 0 && s.y1 == side && s.x1 == side;
-    return s;
-}
-
 /* VL channels of column j; `lanes` of them exist. */
-ZS_INLINE void column(vec *d, const square *s, int64_t c, int j, int side, int lanes, bool whole)
+ZS_INLINE void column(vec *d, const zs_wino_patch *s, int64_t c, int j, int side, int lanes,
+                      bool whole)
 {
     const float *p = s->p + (s->at + j * s->pixel + c);
     for (int i = 0; i < side; i++, p += s->row) {
@@ -73,7 +45,7 @@ ZS_INLINE void column(vec *d, const square *s, int64_t c, int j, int side, int l
 }
 
 /* Asks for the part of the next square to the right that this one does not share. */
-ZS_INLINE void ahead(const square *s, int64_t c, int side)
+ZS_INLINE void ahead(const zs_wino_patch *s, int64_t c, int side)
 {
     const float *p = s->p + (s->at + side * s->pixel + c);
     for (int i = 0; i < side; i++, p += s->row) {
@@ -84,7 +56,7 @@ ZS_INLINE void ahead(const square *s, int64_t c, int side)
 }
 
 /* The rows `cut`, `set` of a square transformed: B' patch B, or with `dy` A tile A'. */
-ZS_INLINE void transform(float *to, int64_t ks, const square *s, int64_t c, zs_wino_cut cut,
+ZS_INLINE void transform(float *to, int64_t ks, const zs_wino_patch *s, int64_t c, zs_wino_cut cut,
                          int set, bool dy, int lanes, bool whole)
 {
     vec e[P][P], in[P], out[P];
@@ -117,8 +89,8 @@ ZS_INLINE void rows_of_x(float *v, int64_t ks, const zs_wino *g, const zs_wino_x
     v -= x->c0;
     for (int64_t i = first; i < first + count; i++, v += g->ld) {
         int64_t n = i / (g->th * g->tw), c = x->c0;
-        square s = square_of(x->x, g->h, g->w, g->c, n, i / g->tw % g->th * M - g->pad,
-                             i % g->tw * M - g->pad, P);
+        zs_wino_patch s = zs_wino_patch_of(
+            x->x, g->h, g->w, g->c, n, i / g->tw % g->th * M - g->pad, i % g->tw * M - g->pad, P);
         for (; s.whole && c + VL <= x->c1; c += VL)
             transform(v + c, ks, &s, c, cut, set, false, VL, true);
         for (; c + VL <= x->c1; c += VL)
@@ -133,14 +105,14 @@ ZS_INLINE void rows_of_dy(float *d, const zs_wino_dy *t, int64_t first, int64_t 
 {
     const zs_wino *g = t->g;
     for (int64_t i = first; i < first + count; i++, d += t->nr) {
-        square s = square_of(t->dy, g->oh, g->ow, t->o, i / (g->th * g->tw), i / g->tw % g->th * M,
-                             i % g->tw * M, M);
+        zs_wino_patch s = zs_wino_patch_of(t->dy, g->oh, g->ow, t->o, i / (g->th * g->tw),
+                                           i / g->tw % g->th * M, i % g->tw * M, M);
         for (int64_t panel = begin; panel < end; panel++) {
             for (int64_t j = 0; j < t->nr; j += VL) {
                 float *to = d + (panel - begin) * t->step + j;
                 int64_t o = panel * t->nr + j, left = t->o - o;
                 if (left < VL)
-                    transform(to, t->ks, &s, o, cut, set, true, clamp(left, VL), false);
+                    transform(to, t->ks, &s, o, cut, set, true, zs_wino_clamp(left, VL), false);
                 else if (s.whole)
                     transform(to, t->ks, &s, o, cut, set, true, VL, true);
                 else

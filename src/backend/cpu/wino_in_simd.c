@@ -2,39 +2,20 @@
 /* The input transform of the Winograd convolutions: V[k] = (B' patch B)[k], VL channels at once. */
 #include "backend/cpu/wino.h"
 #include "backend/cpu/wino_math.h"
+#include "backend/cpu/wino_patch.h"
 
-/* A patch: the offset of its first pixel in x (which need not exist) and the part
- * [y0,y1) x [x0,x1) of it that lies inside of the image; the rest is zeros. */
-typedef struct patch {
-    const float *x;
-    int64_t at;
-    int64_t row, pixel; /* floats from a row and from a pixel to the next */
-    int y0, y1, x0, x1;
-} patch;
-
-static int clamp(int64_t v, int most)
+static zs_wino_patch patch_of(const zs_wino *g, const float *x, int64_t tile)
 {
-    return v < 0 ? 0 : v > most ? most : (int)v;
-}
-
-static patch patch_of(const zs_wino *g, const float *x, int64_t tile)
-{
-    int64_t n = tile / (g->th * g->tw), y = tile / g->tw % g->th * g->m - g->pad;
-    int64_t left = tile % g->tw * g->m - g->pad;
-    return (patch){.x = x,
-                   .at = ((n * g->h + y) * g->w + left) * g->c,
-                   .row = g->w * g->c,
-                   .pixel = g->c,
-                   .y0 = clamp(-y, g->p),
-                   .y1 = clamp(g->h - y, g->p),
-                   .x0 = clamp(-left, g->p),
-                   .x1 = clamp(g->w - left, g->p)};
+    return zs_wino_patch_of(x, g->h, g->w, g->c, tile / (g->th * g->tw),
+                            tile / g->tw % g->th * g->m - g->pad, tile % g->tw * g->m - g->pad,
+                            g->p);
 }
 
 /* Column j of the patch, transformed; `whole`: all of the patch is inside. */
-ZS_INLINE void column(vec *o, const patch *t, int64_t c, int j, int m, int lanes, bool whole)
+ZS_INLINE void column(vec *o, const zs_wino_patch *t, int64_t c, int j, int m, int lanes,
+                      bool whole)
 {
-    const float *p = t->x + (t->at + j * t->pixel + c);
+    const float *p = t->p + (t->at + j * t->pixel + c);
     vec d[8];
     for (int i = 0; i < m + 2; i++, p += t->row) {
         VEC_HOLD(p);
@@ -49,15 +30,15 @@ ZS_INLINE void column(vec *o, const patch *t, int64_t c, int j, int m, int lanes
 }
 
 /* Asks for the part of the next patch to the right that this one does not share. */
-ZS_INLINE void ahead(const patch *t, int64_t c, int m)
+ZS_INLINE void ahead(const zs_wino_patch *t, int64_t c, int m)
 {
-    const float *p = t->x + (t->at + (m + 2) * t->pixel + c);
+    const float *p = t->p + (t->at + (m + 2) * t->pixel + c);
     for (int i = 0; i < m + 2; i++, p += t->row)
         for (int j = 0; j < m; j++)
             VEC_PREFETCH(p + j * t->pixel);
 }
 
-ZS_INLINE void transform(float *v, int64_t ks, const patch *t, int64_t c, int m, int lanes,
+ZS_INLINE void transform(float *v, int64_t ks, const zs_wino_patch *t, int64_t c, int m, int lanes,
                          bool whole)
 {
     vec e[8][8], o[8];
@@ -86,10 +67,9 @@ ZS_INLINE void tiles(float *v, int64_t ks, const zs_wino *g, const float *x, int
                      int64_t count, int m)
 {
     for (int64_t i = 0; i < count; i++, v += g->ld) {
-        patch t = patch_of(g, x, first + i);
-        bool whole = t.y0 == 0 && t.x0 == 0 && t.y1 == m + 2 && t.x1 == m + 2;
+        zs_wino_patch t = patch_of(g, x, first + i);
         int64_t c = 0;
-        for (; whole && c + VL <= g->c; c += VL)
+        for (; t.whole && c + VL <= g->c; c += VL)
             transform(v, ks, &t, c, m, VL, true);
         for (; c + VL <= g->c; c += VL)
             transform(v, ks, &t, c, m, VL, false);
