@@ -124,6 +124,13 @@ static void rule_mean_hw(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
     zs_grad_add(c, n->in[0], emit1(c, ZS_OP_BROADCAST_HW, &dy, &a));
 }
 
+static void rule_embed(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
+{
+    zs_tid out[1] = {zs_grad_slot(c, n->in[1])};
+    zs_attr a = {.len = c->g->t[n->in[1]].shape.d[0]};
+    zs_graph_append(c->g, ZS_OP_EMBED_BWD, (zs_tid[]){n->in[0], dy}, out, &a);
+}
+
 /* The mask is a function of the stream id, so the same node applied to dy is the gradient. */
 static void rule_dropout(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {

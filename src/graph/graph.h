@@ -67,6 +67,7 @@ zs_tid zs_downsample2(zs_graph *g, zs_tid x); /* 2x2 average; H and W must be ev
 zs_tid zs_concat(zs_graph *g, zs_tid a, zs_tid b);
 zs_tid zs_mean_hw(zs_graph *g, zs_tid x);
 zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim);
+zs_tid zs_embed(zs_graph *g, zs_tid index, zs_tid table); /* the table is a parameter */
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p); /* p = 0 returns x */
 zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind);
 

@@ -91,6 +91,11 @@ zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim)
     return emit(g, ZS_OP_TIMESTEP, &t, &(zs_attr){.len = dim});
 }
 
+zs_tid zs_embed(zs_graph *g, zs_tid index, zs_tid table)
+{
+    return emit(g, ZS_OP_EMBED, (zs_tid[]){index, table}, &(zs_attr){0});
+}
+
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p)
 {
     if (p == 0.0f)

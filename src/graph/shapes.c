@@ -298,6 +298,24 @@ static bool rule_timestep(zs_shape_ctx *c)
     return true;
 }
 
+static bool rule_embed(zs_shape_ctx *c)
+{
+    const zs_shape *i = c->in[0], *table = c->in[1];
+    REQUIRE(i && table && i->nd == 1 && table->nd == 2, "embed",
+            "the indices must be [N] and the table [V,C]");
+    c->out[0] = zs_shape2(i->d[0], table->d[1]);
+    return true;
+}
+
+static bool rule_embed_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *i = c->in[0], *dy = c->in[1];
+    REQUIRE(i && dy && i->nd == 1 && dy->nd == 2 && i->d[0] == dy->d[0] && c->a->len >= 1,
+            "embed_bwd", "the indices must be [N] and dy [N,C]");
+    c->out[0] = zs_shape2(c->a->len, dy->d[1]);
+    return true;
+}
+
 static bool rule_dropout(zs_shape_ctx *c)
 {
     REQUIRE(c->a->p > 0.0f && c->a->p < 1.0f, "dropout", "p must be in (0,1)");

@@ -28,7 +28,8 @@ typedef struct zs_attr {
     int groups, heads;
     int act;             /* zs_act */
     int kind;            /* zs_loss, zs_pool_kind */
-    int64_t offset, len; /* channel range; len is also the width of timestep features */
+    int64_t offset, len; /* channel range; len is also the width of timestep features, and the
+                            number of rows of a table */
     float eps, p, scale;
     uint32_t rng; /* stream id of a random node; a recomputed clone keeps it */
 } zs_attr;

@@ -414,6 +414,16 @@ static void add_timestep(int n, int dim)
     c->out[0] = zs_shape2(n, dim);
 }
 
+/* More indices than rows, so that some rows add up several gradients, and rows that none names. */
+static void add_embed(int n, int v, int ch)
+{
+    op_case *f = row(ZS_OP_EMBED, false), *b = row(ZS_OP_EMBED_BWD, false);
+    f->in[0] = b->in[0] = zs_shape1(n);
+    f->in[1] = b->out[0] = zs_shape2(v, ch);
+    f->out[0] = b->in[1] = zs_shape2(n, ch);
+    b->a.len = v;
+}
+
 static void make_table(void)
 {
     for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
@@ -459,6 +469,10 @@ static void make_table(void)
     add_concat(zs_shape4(32, 32, 32, 32), 32, true);
     add_timestep(1, 2);
     add_timestep(5, 64);
+    add_embed(1, 1, 1);
+    add_embed(3, 10, 7);
+    add_embed(40, 9, 33);
+    add_embed(300, 70, 130);
     for (size_t i = 0; i < sizeof rects / sizeof rects[0]; i++)
         add_rect(&rects[i]);
     add_pools();

@@ -54,6 +54,19 @@ static size_t numel(const zs_shape *s)
     return s->nd ? (size_t)zs_shape_numel(s) : 0;
 }
 
+/* Whole numbers: timesteps, rows of a table. The last row of a table is not named. */
+static void fill_whole(float *x, const op_case *c, size_t n)
+{
+    int64_t v = c->op == ZS_OP_TIMESTEP ? 1000 : (c->op == ZS_OP_EMBED ? c->in[1] : c->out[0]).d[0];
+    for (size_t e = 0; e < n; e++)
+        x[e] = (float)((int64_t)e * 237 % (v > 1 && v < 1000 ? v - 1 : v));
+}
+
+static bool holds_whole(zs_op op)
+{
+    return op == ZS_OP_TIMESTEP || op == ZS_OP_EMBED || op == ZS_OP_EMBED_BWD;
+}
+
 /* Slot 1 of the backward norms: the statistics that the reference's forward pass yields. */
 static bool fill_stats(op_data *d)
 {
@@ -87,7 +100,9 @@ static bool fill_inputs(op_data *d)
         zs_rng r = stream(c, i);
         zs_rng_normal(d->in[i], n, &r, 0);
         for (size_t e = 0; i == 0 && e < n; e++)
-            d->in[0][e] = c->op == ZS_OP_TIMESTEP ? (float)(e * 237 % 1000) : d->in[0][e] + c->mean;
+            d->in[0][e] += c->mean;
+        if (i == 0 && holds_whole(c->op))
+            fill_whole(d->in[0], c, n);
     }
     if (c->op == ZS_OP_GN_ACT_BWD || c->op == ZS_OP_LAYERNORM_BWD)
         return fill_stats(d);
@@ -123,6 +138,7 @@ static bool added_to(zs_op op, int slot)
     switch (op) {
     case ZS_OP_CONV2D_DW:
     case ZS_OP_LINEAR_DW:
+    case ZS_OP_EMBED_BWD:
     case ZS_OP_ACCUMULATE: return true;
     case ZS_OP_GN_ACT_BWD:
     case ZS_OP_LAYERNORM_BWD: return slot == 1 || slot == 2;

@@ -131,6 +131,39 @@ static void dropout_rate(void **state)
     assert_in_range(kept, (int)(0.59 * N), (int)(0.61 * N));
 }
 
+/* What is no row of a table reads nothing and adds nothing: the result says so. */
+static void rows_outside_of_a_table(void **state)
+{
+    (void)state;
+    op_case f = {.op = ZS_OP_EMBED}, b = {.op = ZS_OP_EMBED_BWD, .a = {.len = 3}};
+    const float index[6] = {2.0f, 3.0f, -1.0f, 0.5f, NAN, 1e30f};
+    op_data d;
+    f.in[0] = b.in[0] = zs_shape1(6);
+    f.in[1] = b.out[0] = zs_shape2(3, 5);
+    f.out[0] = b.in[1] = zs_shape2(6, 5);
+    assert_true(op_data_new(&d, &f));
+    memcpy(d.in[0], index, sizeof index);
+    assert_true(op_run(&d, zs_backend_find("cpu")));
+    assert_memory_equal(d.out[0], d.in[1] + 10, 5 * sizeof(float));
+    for (int i = 5; i < 30; i++)
+        assert_true(isnan(d.out[0][i]));
+    op_data_free(&d);
+    assert_true(op_data_new(&d, &b));
+    memcpy(d.in[0], index, sizeof index);
+    assert_true(op_run(&d, zs_backend_find("cpu")));
+    float added[5], was[15];
+    memcpy(added, d.out[0] + 10, sizeof added);
+    memcpy(d.in[0], index + 1, 5 * sizeof *index);
+    assert_true(op_run(&d, zs_backend_find("cpu")));
+    memcpy(was, d.out[0], sizeof was);
+    d.in[0][5] = -0.5f;
+    assert_true(op_run(&d, zs_backend_find("cpu")));
+    assert_memory_equal(was, d.out[0], sizeof was);
+    assert_memory_not_equal(added, was + 10, sizeof added);
+    assert_null(op_guard(&d));
+    op_data_free(&d);
+}
+
 /* A NaN in one sample reaches that sample's result and no other, through every fast kernel of a
  * residual block: skipping zeros or padding with stale values would break this. */
 static void nan_stays_in_its_sample(void **state)
@@ -257,6 +290,7 @@ int main(void)
         cmocka_unit_test(dropout_counts_over_the_batch),
         cmocka_unit_test(dropout_beyond_one_stream),
         cmocka_unit_test(dropout_rate),
+        cmocka_unit_test(rows_outside_of_a_table),
         cmocka_unit_test(nan_stays_in_its_sample),
         cmocka_unit_test(conv_samples_are_alone),
         cmocka_unit_test(packed_weights_change_nothing),
