@@ -18,7 +18,7 @@ static int heun_step(const zs_sampling *s, int64_t i, zs_sample_work *w, zs_erro
         double a = s->schedule->abar[i];
         float grow = (float)sqrt(prev / a);
         float rise = (float)(0.5 * sqrt(prev) * (sqrt((1.0 - prev) / prev) - sqrt((1.0 - a) / a)));
-        int status = zs_sample_predict(s, i - 1, ahead, x0, eps, err);
+        int status = zs_sample_predict(s, i - 1, w, ahead, x0, eps, err);
         if (status < 0)
             return status;
         for (size_t j = 0; j < size; j++)

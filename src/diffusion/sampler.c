@@ -42,14 +42,24 @@ void zs_noise_step(const zs_sampling *s, int64_t i, zs_sample_work *w)
            size * sizeof(float));
 }
 
-int zs_sample_predict(const zs_sampling *s, int64_t i, const float *x, float *x0, float *eps,
-                      zs_error *err)
+/* Of the network's channels at each position, those of the prediction. */
+static void take_prediction(const zs_sampling *s, float *out, const float *raw)
+{
+    int64_t positions = s->n * s->numel / s->channels, pitch = s->channels + s->extra;
+    for (int64_t p = 0; p < positions; p++)
+        memcpy(out + p * s->channels, raw + p * pitch, (size_t)s->channels * sizeof *out);
+}
+
+int zs_sample_predict(const zs_sampling *s, int64_t i, const zs_sample_work *w, const float *x,
+                      float *x0, float *eps, zs_error *err)
 {
     size_t size = (size_t)(s->n * s->numel);
     double abar = s->schedule->abar[i];
-    int status = s->net(s->net_ctx, x, s->schedule->t[i], eps, err);
+    int status = s->net(s->net_ctx, x, s->schedule->t[i], s->extra ? w->raw : eps, err);
     if (status < 0)
         return status;
+    if (s->extra)
+        take_prediction(s, eps, w->raw);
     if (s->pred == ZS_PRED_EPS)
         zs_eps_to_x0(x0, x, eps, abar, size);
     else
@@ -75,7 +85,7 @@ static int run(const zs_sampler *k, const zs_sampling *s, zs_sample_work *w, zs_
     int status = ZS_OK;
     for (int64_t j = 0; j < steps && status >= 0; j++) {
         int64_t i = k->upward ? j : steps - 1 - j;
-        status = zs_sample_predict(s, i, w->x, w->x0, w->eps, err);
+        status = zs_sample_predict(s, i, w, w->x, w->x0, w->eps, err);
         if (status == ZS_OK && s->watch)
             s->watch(s->watch_ctx, j, s->schedule->t[i], w->x0);
         if (status == ZS_OK)
@@ -86,13 +96,43 @@ static int run(const zs_sampler *k, const zs_sampling *s, zs_sample_work *w, zs_
     return status;
 }
 
-int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err)
+/* Bytes of all buffers, *size floats of one and *raw of w->raw; false when there are too many. */
+static bool work_size(const zs_sampler *k, const zs_sampling *s, size_t *size, size_t *raw,
+                      size_t *bytes)
 {
-    size_t size, bytes;
+    size_t all;
+    *raw = 0;
+    if (!zs_mul_size((size_t)s->n, (size_t)s->numel, size) ||
+        !zs_mul_size(*size, (size_t)(3 + k->extra), &all))
+        return false;
+    if (s->extra &&
+        !zs_mul_size(*size / (size_t)s->channels, (size_t)(s->channels + s->extra), raw))
+        return false;
+    return all <= SIZE_MAX - *raw && zs_mul_size(all + *raw, sizeof(float), bytes);
+}
+
+static int check_sampling(const zs_sampler *k, const zs_sampling *s, zs_error *err)
+{
     if (s->n < 1 || s->numel < 1)
         return zs_fail(err, ZS_E_INVALID, "%s: nothing to sample", k->name);
-    if (!zs_mul_size((size_t)s->n, (size_t)s->numel, &size) ||
-        !zs_mul_size(size, (size_t)(3 + k->extra) * sizeof(float), &bytes))
+    if (s->extra && (s->extra < 0 || s->channels < 1 || s->numel % s->channels))
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s: samples of %lld elements are not whole positions of %lld channels",
+                       k->name, (long long)s->numel, (long long)s->channels);
+    if (s->variance == ZS_VAR_LEARNED && (s->extra < 1 || s->extra != s->channels))
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s: a learned variance needs a network that returns one for each channel",
+                       k->name);
+    return ZS_OK;
+}
+
+int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err)
+{
+    size_t size, raw, bytes;
+    int status = check_sampling(k, s, err);
+    if (status < 0)
+        return status;
+    if (!work_size(k, s, &size, &raw, &bytes))
         return zs_fail(err, ZS_E_INVALID,
                        "%s: %lld samples of %lld elements are too many: use a "
                        "smaller batch",
@@ -103,7 +143,8 @@ int zs_sample(const zs_sampler *k, const zs_sampling *s, float *x, zs_error *err
     zs_sample_work w = {.x = x, .x0 = buffer, .eps = buffer + size, .noise = buffer + 2 * size};
     for (int j = 0; j < k->extra; j++)
         w.extra[j] = buffer + (size_t)(3 + j) * size;
-    int status = run(k, s, &w, err);
+    w.raw = raw ? buffer + (size_t)(3 + k->extra) * size : NULL;
+    status = run(k, s, &w, err);
     zs_free(buffer);
     return status;
 }
