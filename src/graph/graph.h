@@ -52,6 +52,8 @@ int zs_graph_status(const zs_graph *g);
 
 /* Operations: see tensor/ops.def for what each computes. Optional tensors take ZS_NONE. */
 zs_tid zs_conv2d(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, zs_tid residual, int stride, int pad);
+/* `tail` zeros below and to the right, none above and to the left. */
+zs_tid zs_conv2d_tail(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, int stride, int tail);
 zs_tid zs_linear(zs_graph *g, zs_tid x, zs_tid w, zs_tid b);
 zs_tid zs_conv_relu(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, int stride, int pad_h, int pad_w);
 zs_tid zs_pool(zs_graph *g, zs_tid x, zs_pool_kind kind, int k, int stride, int pad);

@@ -17,6 +17,13 @@ zs_tid zs_conv2d(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, zs_tid residual, int
                 &(zs_attr){.k = k, .stride = stride, .pad = pad});
 }
 
+zs_tid zs_conv2d_tail(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, int stride, int tail)
+{
+    int k = w < 0 ? 0 : (int)g->t[w].shape.d[0];
+    return emit(g, ZS_OP_CONV2D, (zs_tid[]){x, w, b, ZS_NONE},
+                &(zs_attr){.k = k, .stride = stride, .tail = tail});
+}
+
 zs_tid zs_conv_relu(zs_graph *g, zs_tid x, zs_tid w, zs_tid b, int stride, int pad_h, int pad_w)
 {
     return emit(g, ZS_OP_CONV_RELU, (zs_tid[]){x, w, b},

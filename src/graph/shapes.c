@@ -37,12 +37,12 @@ static bool is_vector(const zs_shape *s, int64_t n)
 static bool conv_attr_ok(const zs_attr *a)
 {
     return a->k >= 1 && a->k <= 64 && a->stride >= 1 && a->stride <= 64 && a->pad >= 0 &&
-           a->pad < a->k;
+           a->pad < a->k && a->tail >= 0 && a->pad + a->tail < a->k;
 }
 
 static int64_t conv_size(int64_t in, const zs_attr *a)
 {
-    int64_t span = in + 2 * a->pad - a->k;
+    int64_t span = in + 2 * a->pad + a->tail - a->k;
     return span < 0 ? 0 : span / a->stride + 1;
 }
 

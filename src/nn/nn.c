@@ -146,12 +146,23 @@ zs_tid zs_nn_linear_tied(zs_nn *nn, const char *name, const char *second, zs_tid
     return y;
 }
 
-static zs_tid conv_like(zs_nn *nn, const char *name, zs_tid x, zs_param w, int k, zs_tid residual)
+typedef struct filters {
+    zs_tid weight, bias;
+} filters;
+
+static filters conv_params(zs_nn *nn, const char *name, zs_param w)
 {
     zs_param b = vector_like(w.shape[0], bias_init(w.init), w.fan_in);
     w.layout = ZS_LAYOUT_CONV;
-    zs_tid tw = named(nn, name, "weight", &w), tb = named(nn, name, "bias", &b);
-    return zs_conv2d(nn->g, x, tw, tb, residual, 1, k / 2);
+    filters f = {.weight = named(nn, name, "weight", &w)};
+    f.bias = named(nn, name, "bias", &b);
+    return f;
+}
+
+static zs_tid conv_like(zs_nn *nn, const char *name, zs_tid x, zs_param w, int k, zs_tid residual)
+{
+    filters f = conv_params(nn, name, w);
+    return zs_conv2d(nn->g, x, f.weight, f.bias, residual, 1, k / 2);
 }
 
 zs_tid zs_nn_conv(zs_nn *nn, const char *name, zs_tid x, int64_t out, int k, zs_tid residual,
@@ -160,14 +171,20 @@ zs_tid zs_nn_conv(zs_nn *nn, const char *name, zs_tid x, int64_t out, int k, zs_
     return conv_like(nn, name, x, weight_like(4, out, channels(nn, x), k, init), k, residual);
 }
 
+zs_tid zs_nn_conv_down(zs_nn *nn, const char *name, zs_tid x, int64_t out)
+{
+    filters f = conv_params(nn, name, weight_like(4, out, channels(nn, x), 3, ZS_INIT_UNIFORM));
+    return zs_conv2d_tail(nn->g, x, f.weight, f.bias, 2, 1);
+}
+
 zs_tid zs_nn_conv1d(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_tid residual,
                     zs_init init)
 {
     return conv_like(nn, name, x, weight_like(3, out, channels(nn, x), 1, init), 1, residual);
 }
 
-zs_tid zs_nn_groupnorm(zs_nn *nn, const char *name, zs_tid x, zs_tid scale_shift, zs_tid cond_scale,
-                       zs_act act)
+static zs_tid groupnorm(zs_nn *nn, const char *name, zs_tid x, const zs_tid cond[2], float eps,
+                        zs_act act)
 {
     int64_t c = channels(nn, x);
     int groups = c < NORM_GROUPS ? (int)c : NORM_GROUPS;
@@ -178,7 +195,18 @@ zs_tid zs_nn_groupnorm(zs_nn *nn, const char *name, zs_tid x, zs_tid scale_shift
                       nn->prefix, name, (long long)c, groups);
     zs_param w = vector_like(c, ZS_INIT_ONE, c), b = vector_like(c, ZS_INIT_ZERO, c);
     zs_tid gamma = named(nn, name, "weight", &w), beta = named(nn, name, "bias", &b);
-    return zs_gn_act(nn->g, x, gamma, beta, scale_shift, cond_scale, groups, NORM_EPS, act);
+    return zs_gn_act(nn->g, x, gamma, beta, cond[0], cond[1], groups, eps, act);
+}
+
+zs_tid zs_nn_groupnorm(zs_nn *nn, const char *name, zs_tid x, zs_tid scale_shift, zs_tid cond_scale,
+                       zs_act act)
+{
+    return groupnorm(nn, name, x, (zs_tid[]){scale_shift, cond_scale}, NORM_EPS, act);
+}
+
+zs_tid zs_nn_groupnorm_eps(zs_nn *nn, const char *name, zs_tid x, float eps, zs_act act)
+{
+    return groupnorm(nn, name, x, (zs_tid[]){ZS_NONE, ZS_NONE}, eps, act);
 }
 
 zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x)

@@ -48,6 +48,10 @@ zs_tid zs_nn_linear_tied(zs_nn *nn, const char *name, const char *alias, zs_tid 
 zs_tid zs_nn_conv(zs_nn *nn, const char *name, zs_tid x, int64_t out, int k, zs_tid residual,
                   zs_init init);
 
+/* x[N,H,W,C] -> [N,H/2,W/2,out], H and W even: 3x3, stride 2, zeros below and to the right alone.
+ * The Downsample of latent diffusion's autoencoders. */
+zs_tid zs_nn_conv_down(zs_nn *nn, const char *name, zs_tid x, int64_t out);
+
 /* As zs_nn_conv with k = 1; file weight [out,C,1], as the authors' Conv1d over positions. */
 zs_tid zs_nn_conv1d(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_tid residual,
                     zs_init init);
@@ -56,6 +60,9 @@ zs_tid zs_nn_conv1d(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_tid r
  * "<name>.weight", "<name>.bias" [C]. C must be a multiple of its groups. */
 zs_tid zs_nn_groupnorm(zs_nn *nn, const char *name, zs_tid x, zs_tid scale_shift, zs_tid cond_scale,
                        zs_act act);
+
+/* As zs_nn_groupnorm without conditions, of another epsilon. */
+zs_tid zs_nn_groupnorm_eps(zs_nn *nn, const char *name, zs_tid x, float eps, zs_act act);
 
 /* LayerNorm over the last dimension, eps 1e-5. */
 zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x);

@@ -24,6 +24,7 @@ typedef enum zs_loss { ZS_LOSS_MSE, ZS_LOSS_L1, ZS_LOSS_BCE, ZS_LOSS_XENT, ZS_LO
 typedef struct zs_attr {
     int k, stride, pad; /* convolution, pooling */
     int pad_w;          /* conv_relu: padding of columns; `pad` is that of rows */
+    int tail;           /* conv2d: further zeros below and to the right, beyond `pad` */
     int64_t h, w;       /* spatial size of an output that the inputs do not determine */
     int groups, heads;
     int act;             /* zs_act */

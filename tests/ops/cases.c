@@ -134,12 +134,20 @@ static const conv_geometry convs[] = {
     {4, 32, 32, 256, 256, 3, 1, 1, 1, 0, 1},
 };
 
-static void add_conv(const conv_geometry *g)
+/* With further zeros below and to the right. */
+static const conv_geometry tailed_convs[] = {
+    {1, 2, 2, 3, 4, 3, 2, 0, 1, 0, 0},         {2, 8, 6, 5, 33, 3, 2, 0, 1, 0, 0},
+    {3, 16, 18, 40, 24, 3, 2, 0, 0, 0, 0},     {1, 7, 9, 8, 16, 3, 2, 0, 1, 0, 0},
+    {2, 9, 11, 16, 12, 3, 1, 0, 1, 0, 0},      {2, 6, 5, 20, 2, 3, 1, 0, 1, 0, 0},
+    {1, 256, 256, 128, 128, 3, 2, 0, 1, 0, 1}, {4, 64, 64, 512, 512, 3, 2, 0, 1, 0, 1},
+};
+
+static void add_conv(const conv_geometry *g, int tail)
 {
     zs_shape x = zs_shape4(g->n, g->h, g->w, g->c), w = zs_shape4(g->k, g->k, g->c, g->o);
-    zs_shape y = zs_shape4(g->n, (g->h + 2 * g->pad - g->k) / g->stride + 1,
-                           (g->w + 2 * g->pad - g->k) / g->stride + 1, g->o);
-    zs_attr a = {.k = g->k, .stride = g->stride, .pad = g->pad, .h = g->h, .w = g->w};
+    zs_shape y = zs_shape4(g->n, (g->h + 2 * g->pad + tail - g->k) / g->stride + 1,
+                           (g->w + 2 * g->pad + tail - g->k) / g->stride + 1, g->o);
+    zs_attr a = {.k = g->k, .stride = g->stride, .pad = g->pad, .tail = tail, .h = g->h, .w = g->w};
     op_case *f = row(ZS_OP_CONV2D, g->bench);
     f->a = a;
     f->in[0] = x;
@@ -427,7 +435,9 @@ static void add_embed(int n, int v, int ch)
 static void make_table(void)
 {
     for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
-        add_conv(&convs[i]);
+        add_conv(&convs[i], 0);
+    for (size_t i = 0; i < sizeof tailed_convs / sizeof tailed_convs[0]; i++)
+        add_conv(&tailed_convs[i], 1);
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++)
         add_linear(&linears[i]);
     for (size_t i = 0; i < sizeof gns / sizeof gns[0]; i++)

@@ -27,7 +27,10 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
 {
     const zs_attr *a = &c->a;
     switch (c->op) {
-    case ZS_OP_CONV2D: return zs_conv2d(g, t[0], t[1], t[2], t[3], a->stride, a->pad);
+    case ZS_OP_CONV2D:
+        if (a->tail)
+            return zs_conv2d_tail(g, t[0], t[1], t[2], a->stride, a->tail);
+        return zs_conv2d(g, t[0], t[1], t[2], t[3], a->stride, a->pad);
     case ZS_OP_LINEAR: return zs_linear(g, t[0], t[1], t[2]);
     case ZS_OP_GN_ACT:
         return zs_dropout(

@@ -5,7 +5,8 @@
 
 #include "backend/cpu/cpu.h"
 
-/* x[n,h,w,c] * w[k,k,c,o] -> y[n,yh,yw,o], `pad` zeros on all sides of x. */
+/* x[n,h,w,c] * w[k,k,c,o] -> y[n,yh,yw,o], `pad` zeros above and to the left of x, and as many as
+ * y asks for below and to the right. */
 typedef struct zs_conv {
     int64_t n, h, w, c, o, yh, yw;
     int k, stride, pad;
