@@ -81,6 +81,14 @@ static bool same_shape(int nd, const int64_t *a, int nd2, const int64_t *b)
     return nd == nd2 && memcmp(a, b, (size_t)nd * sizeof *a) == 0;
 }
 
+/* Dimensions without the ones at the end: a matrix and a 1x1 convolution are the same numbers. */
+static int squeezed(int nd, const int64_t *shape)
+{
+    while (nd > 1 && shape[nd - 1] == 1)
+        nd--;
+    return nd;
+}
+
 static int fill(zs_params *ps, zs_param *p, zs_error *err)
 {
     int64_t numel = 1;
@@ -210,7 +218,7 @@ int zs_params_match(const zs_params *ps, size_t i, const zs_tensorfile *f, const
                        "whole model",
                        zs_tensorfile_path(f), name, shape_text(a, p->nd, p->shape));
     const zs_tensorinfo *t = zs_tensorfile_info(f, (size_t)at);
-    if (!same_shape(p->nd, p->shape, t->nd, t->shape))
+    if (!same_shape(squeezed(p->nd, p->shape), p->shape, squeezed(t->nd, t->shape), t->shape))
         return zs_fail(err, ZS_E_FORMAT, "%s: tensor %s has shape %s where the model needs %s",
                        zs_tensorfile_path(f), name, shape_text(b, t->nd, t->shape),
                        shape_text(a, p->nd, p->shape));

@@ -60,7 +60,8 @@ int64_t zs_params_numel(const zs_params *ps);               /* floats in a flat 
 void zs_params_init(const zs_params *ps, float *flat, uint64_t seed);
 
 /* Can parameter i be read from tensor `name` of f? Reads no numbers. ZS_E_FORMAT when the file has
- * no such tensor, or another shape: the message names file, tensor and both shapes. */
+ * no such tensor, or another shape: the message names file, tensor and both shapes. Ones at the end
+ * of a shape do not count, since some files store 1x1 convolutions as matrices. */
 int zs_params_match(const zs_params *ps, size_t i, const zs_tensorfile *f, const char *name,
                     zs_error *err);
 

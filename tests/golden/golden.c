@@ -23,7 +23,7 @@ static const char *place(int i)
     return places[i];
 }
 
-static bool find(char path[512], const char *set, const char *file)
+bool golden_path(char path[512], const char *set, const char *file)
 {
     for (int i = 0; place(i); i++) {
         (void)snprintf(path, 512, "%s/%s/%s", place(i), set, file);
@@ -36,7 +36,7 @@ static bool find(char path[512], const char *set, const char *file)
 bool golden_has_file(const char *set, const char *file)
 {
     char path[512];
-    return find(path, set, file);
+    return golden_path(path, set, file);
 }
 
 bool golden_have(const char *set)
@@ -58,7 +58,7 @@ zs_tensorfile *golden_open(const char *set, const char *file)
     char path[512];
     zs_error err = {0};
     zs_tensorfile *f = NULL;
-    if (!find(path, set, file))
+    if (!golden_path(path, set, file))
         fail_msg("golden file %s/%s is in none of the known places", set, file);
     if (zs_tensorfile_open(&f, path, &err) < 0)
         fail_msg("%s", err.message);

@@ -19,6 +19,9 @@ void golden_need(const char *set);
 /* Opens SET/FILE for reading; fails the test when it cannot. */
 zs_tensorfile *golden_open(const char *set, const char *file);
 
+/* Where SET/FILE is; false when it is nowhere. */
+bool golden_path(char path[512], const char *set, const char *file);
+
 /* True when SET/FILE exists somewhere. */
 bool golden_has_file(const char *set, const char *file);
 
