@@ -7,7 +7,10 @@
 /* Samplers divide by sqrt(abar) in float32. */
 static const double ABAR_MIN = 1e-70;
 
-static double beta_linear(double arg, int64_t i, int64_t steps)
+/* The numbers that follow a schedule's name. */
+enum { MAX_ARGS = 2 };
+
+static double beta_linear(const double *arg, int64_t i, int64_t steps)
 {
     (void)arg;
     double scale = 1000.0 / (double)steps, lo = scale * 1e-4, hi = scale * 0.02;
@@ -20,7 +23,7 @@ static double cosine_abar(double u)
     return c * c;
 }
 
-static double beta_cosine(double arg, int64_t i, int64_t steps)
+static double beta_cosine(const double *arg, int64_t i, int64_t steps)
 {
     (void)arg;
     double n = (double)steps;
@@ -28,34 +31,57 @@ static double beta_cosine(double arg, int64_t i, int64_t steps)
     return beta < 0.999 ? beta : 0.999;
 }
 
-static double beta_const(double arg, int64_t i, int64_t steps)
+static double beta_const(const double *arg, int64_t i, int64_t steps)
 {
     (void)i;
-    return arg * (1000.0 / (double)steps);
+    return arg[0] * (1000.0 / (double)steps);
+}
+
+static double beta_sqrt(const double *arg, int64_t i, int64_t steps)
+{
+    double lo = sqrt(arg[0]), hi = sqrt(arg[1]);
+    double root = steps == 1 ? lo : lo + (hi - lo) * (double)i / (double)(steps - 1);
+    return root * root;
 }
 
 typedef struct beta_rule {
     const char *name;
-    bool argument; /* a number follows the name */
-    double (*beta)(double arg, int64_t i, int64_t steps);
+    int args;    /* numbers that follow the name, with colons between them */
+    bool single; /* abar is rounded to f32 */
+    double (*beta)(const double *arg, int64_t i, int64_t steps);
 } beta_rule;
 
 static const beta_rule rules[] = {
-    {"linear", false, beta_linear},
-    {"cosine", false, beta_cosine},
-    {"const", true, beta_const},
-    {NULL, false, NULL},
+    {"linear", 0, false, beta_linear},
+    {"cosine", 0, false, beta_cosine},
+    {"const", 1, false, beta_const},
+    {"sqrt", 2, true, beta_sqrt},
 };
 
-static const beta_rule *find_rule(const char *name, double *arg)
+/* Exactly n numbers, as in "0.1:0.2". */
+static bool parse_args(double arg[MAX_ARGS], int n, const char *text)
 {
-    for (const beta_rule *r = rules; r->name; r++) {
-        if (!r->argument && strcmp(r->name, name) == 0)
-            return r;
-        if (r->argument && zs_str_starts(name, r->name) &&
-            zs_str_to_f64(name + strlen(r->name), arg))
-            return r;
+    for (int i = 0; i < n; i++) {
+        char word[32];
+        bool last = i + 1 == n;
+        size_t len = strcspn(text, ":");
+        if (len >= sizeof word || text[len] != (last ? '\0' : ':'))
+            return false;
+        memcpy(word, text, len);
+        word[len] = '\0';
+        if (!zs_str_to_f64(word, &arg[i]))
+            return false;
+        text += len + !last;
     }
+    return n > 0 || *text == '\0';
+}
+
+static const beta_rule *find_rule(const char *name, double arg[MAX_ARGS])
+{
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (zs_str_starts(name, rules[i].name) &&
+            parse_args(arg, rules[i].args, name + strlen(rules[i].name)))
+            return &rules[i];
     return NULL;
 }
 
@@ -95,11 +121,13 @@ void zs_schedule_free(zs_schedule *s)
 int zs_schedule_make(zs_schedule *out, const char *name, int64_t steps, zs_error *err)
 {
     memset(out, 0, sizeof *out);
-    double arg = 0.0, abar = 1.0;
-    const beta_rule *r = find_rule(name, &arg);
+    double arg[MAX_ARGS] = {0.0}, abar = 1.0;
+    const beta_rule *r = find_rule(name, arg);
     if (!r)
         return zs_fail(err, ZS_E_INVALID,
-                       "unknown noise schedule '%s': use linear, cosine or const0.008", name);
+                       "unknown noise schedule '%s': use linear, cosine, const0.008 or "
+                       "sqrt0.0015:0.0195",
+                       name);
     int status = zs_schedule_alloc(out, steps, err);
     for (int64_t i = 0; status == ZS_OK && i < steps; i++) {
         double beta = r->beta(arg, i, steps);
@@ -121,7 +149,7 @@ int zs_schedule_make(zs_schedule *out, const char *name, int64_t steps, zs_error
         }
         out->t[i] = i;
         out->beta[i] = beta;
-        out->abar[i] = abar;
+        out->abar[i] = r->single ? (double)(float)abar : abar;
     }
     if (status == ZS_OK)
         zs_schedule_link(out);

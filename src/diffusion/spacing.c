@@ -34,6 +34,20 @@ static int ddim_steps(int64_t *keep, int64_t *kept, int64_t total, int64_t n, zs
     return ZS_OK;
 }
 
+static int ldm_steps(int64_t *keep, int64_t *kept, int64_t total, int64_t n, zs_error *err)
+{
+    int64_t stride = n >= 1 ? total / n : 0;
+    if (stride < 1 || (total - 1) / stride * stride + 1 >= total)
+        return zs_fail(
+            err, ZS_E_INVALID,
+            "%lld steps of stride %lld from timestep 1 on run past the end of %lld: use "
+            "a number of steps such as 50, 100 or 250",
+            (long long)n, (long long)stride, (long long)total);
+    for (int64_t t = 1; t < total; t += stride)
+        keep[(*kept)++] = t;
+    return ZS_OK;
+}
+
 /* Comma-separated counts; returns how many, or -1. */
 static int parse_parts(int64_t part[MAX_PARTS], const char *spec)
 {
@@ -78,8 +92,9 @@ static int even_steps(int64_t *keep, int64_t *kept, int64_t total, const char *s
     return ZS_OK;
 }
 
+/* `below`: signal level below the first step. */
 static int keep_steps(zs_schedule *out, const zs_schedule *full, const int64_t *keep, int64_t n,
-                      zs_error *err)
+                      double below, zs_error *err)
 {
     int status = zs_schedule_alloc(out, n, err);
     if (status < 0)
@@ -89,6 +104,7 @@ static int keep_steps(zs_schedule *out, const zs_schedule *full, const int64_t *
         out->abar[i] = full->abar[keep[i]];
     }
     zs_schedule_link(out);
+    out->abar_prev[0] = below;
     for (int64_t i = 0; i < n; i++)
         out->beta[i] = 1.0 - out->abar[i] / out->abar_prev[i];
     return ZS_OK;
@@ -101,13 +117,16 @@ int zs_schedule_respace(zs_schedule *out, const zs_schedule *full, const char *s
     int64_t *keep = zs_alloc((size_t)full->n, sizeof *keep);
     if (!keep)
         return zs_fail_nomem(err, (unsigned long long)full->n * 8, "timestep spacing");
+    bool ldm = zs_str_starts(spec, "ldm") && zs_str_to_i64(spec + 3, &n);
     int status;
-    if (zs_str_starts(spec, "ddim") && zs_str_to_i64(spec + 4, &n))
+    if (ldm)
+        status = ldm_steps(keep, &kept, full->n, n, err);
+    else if (zs_str_starts(spec, "ddim") && zs_str_to_i64(spec + 4, &n))
         status = ddim_steps(keep, &kept, full->n, n, err);
     else
         status = even_steps(keep, &kept, full->n, spec, err);
     if (status == ZS_OK)
-        status = keep_steps(out, full, keep, kept, err);
+        status = keep_steps(out, full, keep, kept, ldm ? full->abar[0] : 1.0, err);
     zs_free(keep);
     return status;
 }

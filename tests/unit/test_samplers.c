@@ -159,6 +159,43 @@ static void test_moments(void **state)
     run_two_modes("ddpm", "1000", 0.0, ZS_PRED_X0, 0.01);
 }
 
+/* The steps of latent diffusion end at timestep 0 instead of at a clean sample: what comes out has
+ * the noise of that level, with any eta. */
+static void end_at_level_0(const char *spec, double eta, double tolerance)
+{
+    zs_schedule whole, s;
+    zs_error err = {0};
+    assert_int_equal(zs_schedule_make(&whole, "sqrt0.0015:0.0195", 1000, &err), ZS_OK);
+    assert_int_equal(zs_schedule_respace(&s, &whole, spec, &err), ZS_OK);
+    mixture m = one_mode;
+    m.full = &whole;
+    m.pred = ZS_PRED_X0;
+    m.sd = 0.05;
+    zs_sampling c = sampling(&s, &m, MAX_N);
+    c.eta = eta;
+    zs_noise_xt(buf_a, &c);
+    sample("ddim", &c, buf_a);
+    double a = s.abar_prev[0], sum = 0.0, square = 0.0;
+    for (int j = 0; j < MAX_N * DIM; j++) {
+        double d = (double)buf_a[j] - sqrt(a) * m.mu[0][j % DIM];
+        sum += d;
+        square += d * d;
+    }
+    double sd = sqrt(square / (MAX_N * DIM));
+    print_message("ddim, %s, eta %g: deviation %.4f\n", spec, eta, sd);
+    assert_near(sum / (MAX_N * DIM), 0.0, 0.003, "mean of samples");
+    assert_near(sd, sqrt(a * m.sd * m.sd + 1.0 - a), tolerance, "deviation of samples");
+    zs_schedule_free(&s);
+    zs_schedule_free(&whole);
+}
+
+static void test_latent_diffusion(void **state)
+{
+    (void)state;
+    end_at_level_0("ldm250", 0.0, 0.005); /* 0.0632; that of the data is 0.05 */
+    end_at_level_0("ldm250", 1.0, 0.008);
+}
+
 /* The ODE from level a to level 1 moves each quantile of a Gaussian onto the same quantile. */
 static double gaussian_ode_error(const char *name, const char *spec)
 {
@@ -404,6 +441,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moments),
+        cmocka_unit_test(test_latent_diffusion),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_inversion),
         cmocka_unit_test(test_inverted_noise),

@@ -166,6 +166,51 @@ static void test_even(void **state)
     zs_schedule_free(&full);
 }
 
+/* Values of the authors' code: float32 tables of linspace(sqrt(a), sqrt(b), 1000)^2 in float64. */
+static void test_sqrt(void **state)
+{
+    (void)state;
+    zs_schedule s;
+    make(&s, "sqrt0.0015:0.0195", 1000);
+    assert_close(s.beta[0], 0.0015, 1e-18);
+    assert_close(s.beta[999], 0.0195, 1e-17);
+    assert_close(sqrt(s.beta[333]), (2 * sqrt(0.0015) + sqrt(0.0195)) / 3, 1e-15);
+    assert_true(s.abar[0] == (double)0.9985f);
+    double product = 1.0;
+    for (int64_t i = 0; i < s.n; i++) {
+        product *= 1.0 - s.beta[i];
+        assert_true(s.abar[i] == (double)(float)product);
+    }
+    zs_schedule_free(&s);
+    make(&s, "sqrt1e-4:0.02", 1);
+    assert_close(s.beta[0], 1e-4, 1e-18);
+    zs_schedule_free(&s);
+}
+
+static void test_ldm(void **state)
+{
+    (void)state;
+    zs_schedule full, s;
+    make(&full, "sqrt0.0015:0.0195", 1000);
+    respace(&s, &full, "ldm250");
+    assert_int_equal(s.n, 250);
+    assert_int_equal(s.t[0], 1);
+    assert_int_equal(s.t[249], 997);
+    assert_true(s.abar[0] == full.abar[1] && s.abar_prev[0] == full.abar[0]);
+    assert_true(s.abar_prev[1] == s.abar[0]);
+    for (int64_t i = 0; i < s.n; i++)
+        assert_close(s.abar_prev[i] * (1 - s.beta[i]), s.abar[i], 1e-15);
+    zs_schedule_free(&s);
+    respace(&s, &full, "ldm30"); /* stride 33: 1, 34, ..., 991 */
+    assert_int_equal(s.n, 31);
+    assert_int_equal(s.t[30], 991);
+    zs_schedule_free(&s);
+    respace(&s, &full, "ldm1");
+    assert_int_equal(s.n, 1);
+    zs_schedule_free(&s);
+    zs_schedule_free(&full);
+}
+
 static void refuse_spec(const zs_schedule *full, const char *spec)
 {
     zs_error err = {0};
@@ -195,14 +240,24 @@ static void test_refused(void **state)
                                         "10;20",
                                         " 10",
                                         "ddim1001",
+                                        "ldm",
+                                        "ldm0",
+                                        "ldm-5",
+                                        "ldm1001",
+                                        "ldm1000",
+                                        "ldm300", /* both reach timestep 1000 */
                                         "99999999999999999999999"};
     zs_schedule full, s;
     make(&full, "linear", 1000);
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
         refuse_spec(&full, specs[i]);
     zs_schedule_free(&full);
-    static const char *const names[] = {"",        "Linear", "const",   "const2", "const0",
-                                        "const-1", "cosin",  "const0.5"}; /* abar would underflow */
+    static const char
+        *const names[] = {"",         "Linear",       "const",       "const2",
+                          "const0",   "const-1",      "cosin",       "linear1",
+                          "sqrt",     "sqrt0.1",      "sqrt0.1:",    "sqrt0.1:0.2:0.3",
+                          "sqrt:0.1", "sqrt-0.1:0.1", "sqrt0.1:1.1", "const0.1:0.2",
+                          "const0.5"}; /* abar would underflow */
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         zs_error err = {0};
         assert_int_equal(zs_schedule_make(&s, names[i], 1000, &err), ZS_E_INVALID);
@@ -254,7 +309,8 @@ int main(void)
         cmocka_unit_test(test_const),       cmocka_unit_test(test_ddim10),
         cmocka_unit_test(test_strides),     cmocka_unit_test(test_even),
         cmocka_unit_test(test_refused),     cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_conversions), cmocka_unit_test(test_sqrt),
+        cmocka_unit_test(test_ldm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
