@@ -355,6 +355,25 @@ int zs_tensorfile_read_f32(zs_tensorfile *f, size_t i, float *dst, size_t n, zs_
     return status < 0 ? status : read_as(f, i, dst, sizeof *dst, to_f32, err);
 }
 
+const float *zs_tensorfile_peek_f32(const zs_tensorfile *f, size_t i)
+{
+    const zs_tfentry *e = i < f->count ? &f->entries[i] : NULL;
+    const uint8_t *p = e ? f->storages[e->storage].p : NULL;
+    if (!p || e->info.dtype != ZS_F32 || e->info.numel == 0 || !is_row_major(e) ||
+        (uintptr_t)(p + e->offset) % sizeof(float) != 0)
+        return NULL;
+    return (const float *)(const void *)(p + e->offset);
+}
+
+void zs_tensorfile_drop(const zs_tensorfile *f, size_t i)
+{
+    const zs_tfentry *e = &f->entries[i];
+    const uint8_t *p = f->storages[e->storage].p;
+    if (p)
+        zs_mapfile_drop(&f->map, p + e->offset,
+                        (size_t)e->info.numel * zs_dtype_size(e->info.dtype));
+}
+
 int zs_tensorfile_read_i64(zs_tensorfile *f, size_t i, int64_t *dst, size_t n, zs_error *err)
 {
     int status = check_read(f, i, n, i < f->count ? (size_t)f->entries[i].info.numel : 0, err);

@@ -181,14 +181,62 @@ void zs_params_init(const zs_params *ps, float *flat, uint64_t seed)
 
 /* ---- files ---- */
 
-/* File index [o][c][s] <-> engine index [s][c][o], s over the kernel's positions. */
-static void conv_from_file(const zs_param *p, float *engine, const float *file)
+/* Numbers that one thread copies at a time, and outputs that a line of the engine's layout holds. */
+enum { COPY_FLOATS = 1 << 19, PAGE_FLOATS = 1024, LINE_FLOATS = 16 };
+
+typedef struct copy {
+    float *to;
+    const float *from;
+    int64_t no, nc, ns; /* of a convolution */
+} copy;
+
+static void run_touch(void *ctx, int64_t begin, int64_t end, int thread)
 {
-    int64_t no = p->shape[0], nc = p->shape[1], ns = p->numel / (no * nc);
-    for (int64_t o = 0; o < no; o++)
-        for (int64_t c = 0; c < nc; c++)
-            for (int64_t s = 0; s < ns; s++)
-                engine[(s * nc + c) * no + o] = file[(o * nc + c) * ns + s];
+    const copy *k = ctx;
+    (void)thread;
+    for (int64_t i = begin; i < end; i += PAGE_FLOATS)
+        k->to[i] = 0;
+}
+
+static void run_plain(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const copy *k = ctx;
+    (void)thread;
+    memcpy(k->to + begin, k->from + begin, (size_t)(end - begin) * sizeof(float));
+}
+
+/* File index [o][c][s] -> engine index [s][c][o], s over the kernel's positions, for a line of
+ * outputs: both sides are walked in order, LINE_FLOATS streams of the one and ns of the other. */
+static void run_conv(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const copy *k = ctx;
+    int64_t row = k->nc * k->ns;
+    (void)thread;
+    for (int64_t line = begin; line < end; line++) {
+        int64_t o = line * LINE_FLOATS, n = k->no - o < LINE_FLOATS ? k->no - o : LINE_FLOATS;
+        for (int64_t c = 0; c < k->nc; c++)
+            for (int64_t s = 0; s < k->ns; s++) {
+                float *to = k->to + (s * k->nc + c) * k->no + o;
+                const float *from = k->from + o * row + c * k->ns + s;
+                for (int64_t j = 0; j < n; j++)
+                    to[j] = from[j * row];
+            }
+    }
+}
+
+/* The first write of a page of memory costs more than all that follows, so the threads share it. */
+static void from_file(const zs_param *p, float *engine, const float *file)
+{
+    copy k = {.to = engine, .from = file};
+    zs_parallel_for(p->numel, COPY_FLOATS, run_touch, &k);
+    if (p->layout == ZS_LAYOUT_PLAIN) {
+        zs_parallel_for(p->numel, COPY_FLOATS, run_plain, &k);
+        return;
+    }
+    k.no = p->shape[0];
+    k.nc = p->shape[1];
+    k.ns = p->numel / (k.no * k.nc);
+    zs_parallel_for((k.no + LINE_FLOATS - 1) / LINE_FLOATS, 1, run_conv, &k);
 }
 
 void zs_params_export(const zs_params *ps, size_t i, const float *flat, float *dst)
@@ -232,15 +280,21 @@ int zs_params_read(const zs_params *ps, size_t i, float *flat, zs_tensorfile *f,
     int status = zs_params_match(ps, i, f, name, err);
     if (status < 0)
         return status;
-    long at = zs_tensorfile_find(f, name);
+    size_t at = (size_t)zs_tensorfile_find(f, name), n = (size_t)p->numel;
+    const float *file = zs_tensorfile_peek_f32(f, at);
+    if (file) {
+        from_file(p, flat + p->offset, file);
+        zs_tensorfile_drop(f, at);
+        return ZS_OK;
+    }
     if (p->layout == ZS_LAYOUT_PLAIN)
-        return zs_tensorfile_read_f32(f, (size_t)at, flat + p->offset, (size_t)p->numel, err);
-    float *tmp = zs_alloc((size_t)p->numel, sizeof *tmp);
+        return zs_tensorfile_read_f32(f, at, flat + p->offset, n, err);
+    float *tmp = zs_alloc(n, sizeof *tmp);
     if (!tmp)
-        return zs_fail_nomem(err, (unsigned long long)p->numel * sizeof *tmp, name);
-    status = zs_tensorfile_read_f32(f, (size_t)at, tmp, (size_t)p->numel, err);
+        return zs_fail_nomem(err, (unsigned long long)n * sizeof *tmp, name);
+    status = zs_tensorfile_read_f32(f, at, tmp, n, err);
     if (status == ZS_OK)
-        conv_from_file(p, flat + p->offset, tmp);
+        from_file(p, flat + p->offset, tmp);
     zs_free(tmp);
     return status;
 }

@@ -229,6 +229,43 @@ static void reads_and_writes_torch_layouts(void **state)
     (void)remove(path);
 }
 
+/* More outputs than fit a line of the engine's layout; numbers that are used where they lie in the
+ * file, and numbers that are converted first. */
+static void reads_wide_convolutions(void **state)
+{
+    enum { O = 37, C = 5, S = 9, N = O * C * S };
+    static const zs_dtype types[] = {ZS_F32, ZS_F16};
+    static float v[N], flat[N];
+    static uint8_t data[N * sizeof(float)];
+    (void)state;
+    for (int i = 0; i < N; i++)
+        v[i] = (float)i;
+    for (int k = 0; k < 2; k++) {
+        char path[] = "/tmp/zsem-params-XXXXXX";
+        zs_error err = {0};
+        zs_params *ps = NULL;
+        zs_tensorfile *f = NULL;
+        zs_param p = want("w", 4, O, C, 3, ZS_LAYOUT_CONV);
+        assert_true(close(mkstemp(path)) == 0);
+        zs_dtype_from_f32(data, types[k], v, N);
+        zs_tensorout t = {"w", types[k], 4, {O, C, 3, 3}, data};
+        assert_int_equal(zs_safetensors_write(path, &t, 1, NULL, &err), ZS_OK);
+        assert_int_equal(zs_params_new(&ps, &err), ZS_OK);
+        assert_int_equal(zs_params_add(ps, &p, &err), 0);
+        assert_int_equal(zs_tensorfile_open(&f, path, &err), ZS_OK);
+        assert_true((zs_tensorfile_peek_f32(f, 0) != NULL) == (types[k] == ZS_F32));
+        memset(flat, 0, sizeof flat);
+        assert_int_equal(zs_params_read(ps, 0, flat, f, "w", &err), ZS_OK);
+        for (int o = 0; o < O; o++)
+            for (int c = 0; c < C; c++)
+                for (int s = 0; s < S; s++)
+                    assert_int_equal((int)flat[(s * C + c) * O + o], (o * C + c) * S + s);
+        zs_tensorfile_close(&f);
+        zs_params_free(&ps);
+        (void)remove(path);
+    }
+}
+
 static void names_what_does_not_fit(void **state)
 {
     char path[] = "/tmp/zsem-params-XXXXXX";
@@ -256,6 +293,7 @@ int main(void)
         cmocka_unit_test(nesting_too_deep_fails_the_graph),
         cmocka_unit_test(initial_values),
         cmocka_unit_test(reads_and_writes_torch_layouts),
+        cmocka_unit_test(reads_wide_convolutions),
         cmocka_unit_test(names_what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
