@@ -2,8 +2,8 @@
 /* First stages: autoencoders that turn images into a few channels at a fraction of the resolution,
  * the space where latent diffusion works.
  *
- * One family covers them: the KL-f8 of Stable Diffusion, with its means and variances, and the VQ-f8
- * of latent diffusion up to where it would quantise (ldm/modules/diffusionmodules/model.py,
+ * One family covers them: the KL-f8 of Stable Diffusion, with its means and variances, and the
+ * VQ-f8 of latent diffusion up to where it would quantise (ldm/modules/diffusionmodules/model.py,
  * ldm/models/autoencoder.py). */
 #ifndef ZS_MODELS_FIRST_STAGE_H
 #define ZS_MODELS_FIRST_STAGE_H
@@ -37,9 +37,9 @@ zs_tid zs_vae_encoder_build(zs_nn *nn, const zs_vae_config *c, zs_tid x);
  * post_quant_conv.*, decoder.*. */
 zs_tid zs_vae_decoder_build(zs_nn *nn, const zs_vae_config *c, zs_tid z);
 
-/* What a generator works on, from `pixels` rows of an encoder's output: z[pixels][latent_channels] =
- * scale * (mean + exp(logvar/2) * noise), the log variance clamped to [-30,20]. noise [pixels]
- * [latent_channels], NULL: the mean. Without variances noise is not used. */
+/* What a generator works on, from `pixels` rows of an encoder's output: z[pixels][latent_channels]
+ * = scale * (mean + exp(logvar/2) * noise), the log variance clamped to [-30,20]. noise
+ * [pixels][latent_channels], NULL: the mean. Without variances noise is not used. */
 void zs_vae_latents(float *z, const zs_vae_config *c, const float *encoded, const float *noise,
                     int64_t pixels);
 
@@ -58,8 +58,8 @@ typedef struct zs_vae_file {
     zs_vae_names names;
 } zs_vae_file;
 
-/* Finds one in f: at its root, or below "state_dict." and "first_stage_model.". Returns 1 when there
- * is none. */
+/* Finds one in f: at its root, or below "state_dict." and "first_stage_model.". Returns 1 when
+ * there is none. */
 int zs_vae_find(zs_vae_file *out, const zs_tensorfile *f);
 
 /* What the first stage is, from names and shapes. scale is 0.18215 for a gaussian one (that of

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* First stages: encoder and decoder against the authors' code (the VQ-f8, without its
- * quantisation, is made of the same blocks as the KL-f8), full-size files by name, and both families
- * of names. */
+ * quantisation, is made of the same blocks as the KL-f8), full-size files by name, and both
+ * families of names. */
 #include "io/tensorwrite.h"
 #include "models/first_stage.h"
 #include "tests/golden/golden.h"
@@ -240,8 +240,8 @@ static void has_the_official_tensors(void **state)
     stage_close(&s);
 }
 
-/* Names of the published sd-vae-ft-ema and sd-vae-ft-mse, and of Stable Diffusion's checkpoints; 248
- * tensors of 83,653,863 numbers in all. */
+/* Names of the published sd-vae-ft-ema and sd-vae-ft-mse, and of Stable Diffusion's checkpoints:
+ * 248 tensors of 83,653,863 numbers in all. */
 static void names_stable_diffusion(void **state)
 {
     (void)state;
