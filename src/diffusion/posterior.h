@@ -5,6 +5,7 @@
 #define ZS_DIFFUSION_POSTERIOR_H
 
 #include "diffusion/schedule.h"
+#include "tensor/ops.h"
 
 typedef struct zs_posterior {
     double to_x0, to_x; /* mean = to_x0 x0 + to_x x_i (Ho et al. 2020, eq. 7) */
@@ -15,8 +16,6 @@ typedef struct zs_posterior {
 
 /* Of step i in 0..s->n-1. */
 zs_posterior zs_posterior_at(const zs_schedule *s, int64_t i);
-
-enum { ZS_BOUND_NUMBERS = 4 };
 
 /* One row of the input `steps` of the operation loss_vlb, of step i: log_large, log_small, the
  * factor from an error of eps to one of the posterior's mean, and 1 for step 0, else 0. */

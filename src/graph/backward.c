@@ -64,11 +64,19 @@ static void mark_needs(const zs_graph *g, bool *needs)
     }
 }
 
+static bool is_loss(const zs_graph *g, zs_tid t)
+{
+    if (t < 0 || g->t[t].producer < 0)
+        return false;
+    const zs_gnode *n = &g->n[g->t[t].producer];
+    return (n->op == ZS_OP_LOSS || n->op == ZS_OP_LOSS_VLB) && n->out[0] == t;
+}
+
 void zs_graph_backward(zs_graph *g, zs_tid loss)
 {
     if (g->err.status)
         return;
-    if (loss < 0 || g->t[loss].producer < 0 || g->n[g->t[loss].producer].op != ZS_OP_LOSS) {
+    if (!is_loss(g, loss)) {
         zs_graph_fail(g, ZS_E_INTERNAL, "the root of a backward pass must be a loss");
         return;
     }

@@ -146,6 +146,16 @@ static void rule_loss(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
     zs_grad_add(c, n->in[0], emit1(c, ZS_OP_LOSS_BWD, n->in, &n->a));
 }
 
+/* A root as well. */
+static void rule_loss_vlb(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
+{
+    (void)dy;
+    for (int i = 1; i < 4; i++)
+        if (zs_grad_needed(c, n->in[i]))
+            zs_graph_fail(c->g, ZS_E_INTERNAL, "loss_vlb: only the network may be trained");
+    zs_grad_add(c, n->in[0], emit1(c, ZS_OP_LOSS_VLB_BWD, n->in, &n->a));
+}
+
 typedef void (*grad_rule)(zs_grad_ctx *, const zs_gnode *, zs_tid);
 
 #define RULE_GRAD(name) rule_##name

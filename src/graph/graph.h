@@ -73,6 +73,9 @@ zs_tid zs_embed(zs_graph *g, zs_tid index, zs_tid table); /* the table is a para
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p); /* p = 0 returns x */
 zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind);
 
+/* *parts [N,2], unless NULL: mean square and bound of each sample. */
+zs_tid zs_loss_vlb(zs_graph *g, zs_tid *parts, zs_tid out, zs_tid noise, zs_tid x0, zs_tid steps);
+
 /* Loop invariants. Where the same graph is run again and again with one input the same, what
  * depends on that input alone need not be computed each time: of a finished forward graph without
  * random nodes, ZS_HOIST_COMPUTE keeps just that, as outputs "<input>/0", "<input>/1", ..., and
@@ -87,7 +90,7 @@ int zs_graph_hoist(zs_graph *g, const char *input, zs_hoist side);
 void zs_graph_segment_begin(zs_graph *g);
 void zs_graph_segment_end(zs_graph *g);
 
-/* Appends the gradient of `loss` (a zs_loss_node) with respect to every trainable parameter.
+/* Appends the gradient of `loss` (a loss node) with respect to every trainable parameter.
  * Call once, after the forward graph is complete. */
 void zs_graph_backward(zs_graph *g, zs_tid loss);
 

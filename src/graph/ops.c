@@ -114,3 +114,11 @@ zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind)
 {
     return emit(g, ZS_OP_LOSS, (zs_tid[]){pred, target}, &(zs_attr){.kind = (int)kind});
 }
+
+zs_tid zs_loss_vlb(zs_graph *g, zs_tid *parts, zs_tid out, zs_tid noise, zs_tid x0, zs_tid steps)
+{
+    zs_tid loss = emit(g, ZS_OP_LOSS_VLB, (zs_tid[]){out, noise, x0, steps}, &(zs_attr){0});
+    if (parts)
+        *parts = loss < 0 ? ZS_NONE : g->n[g->t[loss].producer].out[1];
+    return loss;
+}

@@ -335,6 +335,36 @@ static bool rule_loss_bwd(zs_shape_ctx *c)
     return same_as_first(c, "loss_bwd", 2);
 }
 
+static bool bound_inputs_ok(zs_shape_ctx *c)
+{
+    const zs_shape *out = c->in[0], *x = c->in[1], *steps = c->in[3];
+    REQUIRE(out && x && c->in[2] && steps && zs_shape_equal(x, c->in[2]), "loss_vlb",
+            "noise and x0 must have one shape");
+    REQUIRE(x->nd >= 2 && out->nd == x->nd && zs_shape_last(out) == 2 * zs_shape_last(x) &&
+                zs_shape_rows(out) == zs_shape_rows(x) && out->d[0] == x->d[0],
+            "loss_vlb", "the network must return twice the channels of the noise");
+    REQUIRE(steps->nd == 2 && steps->d[0] == x->d[0] && steps->d[1] == ZS_BOUND_NUMBERS, "loss_vlb",
+            "steps must be [N,4]");
+    return true;
+}
+
+static bool rule_loss_vlb(zs_shape_ctx *c)
+{
+    if (!bound_inputs_ok(c))
+        return false;
+    c->out[0] = zs_shape1(1);
+    c->out[1] = zs_shape2(c->in[0]->d[0], 2);
+    return true;
+}
+
+static bool rule_loss_vlb_bwd(zs_shape_ctx *c)
+{
+    if (!bound_inputs_ok(c))
+        return false;
+    c->out[0] = *c->in[0];
+    return true;
+}
+
 static bool rule_accumulate(zs_shape_ctx *c)
 {
     return same_as_first(c, "accumulate", 1);

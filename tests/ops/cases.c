@@ -322,6 +322,18 @@ static void add_absent_outputs(void)
     }
 }
 
+static void add_bound(zs_shape x, bool bench)
+{
+    op_case *f = row(ZS_OP_LOSS_VLB, bench), *b = row(ZS_OP_LOSS_VLB_BWD, bench);
+    zs_shape both = x;
+    both.d[x.nd - 1] *= 2;
+    f->in[0] = b->in[0] = b->out[0] = both;
+    f->in[1] = f->in[2] = b->in[1] = b->in[2] = x;
+    f->in[3] = b->in[3] = zs_shape2(x.d[0], ZS_BOUND_NUMBERS);
+    f->out[0] = zs_shape1(1);
+    f->out[1] = zs_shape2(x.d[0], 2);
+}
+
 /* ---- attention ---- */
 
 static void add_attention(int n, int h, int w, int c, int heads, bool bench)
@@ -455,6 +467,9 @@ static void make_table(void)
     add_elementwise(zs_shape4(3, 40, 61, 5), false); /* several chunks, none full */
     add_elementwise(zs_shape4(32, 32, 32, 32), true);
     add_absent_outputs();
+    add_bound(zs_shape2(1, 1), false);
+    add_bound(zs_shape4(5, 3, 7, 3), false);
+    add_bound(zs_shape4(8, 64, 64, 3), true);
     add_attention(1, 1, 1, 1, 1, false);
     add_attention(2, 3, 5, 6, 2, false);
     add_attention(1, 8, 8, 32, 1, false);

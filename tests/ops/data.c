@@ -90,6 +90,14 @@ static bool fill_stats(op_data *d)
     return ok;
 }
 
+/* Every other sample is of step 0; the numbers are those of a process of 25 steps. */
+static void fill_steps(float *row, size_t n)
+{
+    static const float first[] = {-9.21f, -9.215f, 0.01f, 1}, later[] = {-2.9f, -3.17f, 0.23f, 0};
+    for (size_t i = 0; i < n; i++)
+        row[i] = (i / ZS_BOUND_NUMBERS % 2 ? later : first)[i % ZS_BOUND_NUMBERS];
+}
+
 static bool fill_inputs(op_data *d)
 {
     const op_case *c = d->c;
@@ -104,6 +112,8 @@ static bool fill_inputs(op_data *d)
         if (i == 0 && holds_whole(c->op))
             fill_whole(d->in[0], c, n);
     }
+    if (c->op == ZS_OP_LOSS_VLB || c->op == ZS_OP_LOSS_VLB_BWD)
+        fill_steps(d->in[3], numel(&c->in[3]));
     if (c->op == ZS_OP_GN_ACT_BWD || c->op == ZS_OP_LAYERNORM_BWD)
         return fill_stats(d);
     return true;

@@ -192,9 +192,10 @@ static bool has_gradient(zs_op op)
 
 static bool usable(const op_case *c)
 {
-    /* a border of bias alone (pad >= k) is more than the graph allows */
-    return has_gradient(c->op) && !c->bench && elements(c) <= MAX_ELEMENTS &&
-           !(c->op == ZS_OP_CONV2D && c->a.pad >= c->a.k);
+    /* a border of bias alone (pad >= k) is more than the graph allows; the gradient of loss_vlb is
+     * not that of its value (test_ops_vlb.c) */
+    return has_gradient(c->op) && c->op != ZS_OP_LOSS_VLB && !c->bench &&
+           elements(c) <= MAX_ELEMENTS && !(c->op == ZS_OP_CONV2D && c->a.pad >= c->a.k);
 }
 
 static void test_gradients(void **state)
@@ -225,7 +226,7 @@ static void test_every_gradient_has_a_case(void **state)
         size_t found = 0;
         for (size_t i = 0; i < n; i++)
             found += cases[i].op == op && usable(&cases[i]);
-        if (has_gradient(op) && found == 0)
+        if (has_gradient(op) && op != ZS_OP_LOSS_VLB && found == 0)
             fail_msg("no gradient case for %s", zs_op_name(op));
     }
 }

@@ -19,6 +19,7 @@ extern const zs_kernel zs_fast_mean_hw, zs_fast_broadcast_hw;
 extern const zs_kernel zs_fast_concat, zs_fast_slice;
 extern const zs_kernel zs_fast_dropout;
 extern const zs_kernel zs_fast_loss, zs_fast_loss_bwd;
+extern const zs_kernel zs_fast_loss_vlb, zs_fast_loss_vlb_bwd;
 extern const zs_kernel zs_fast_conv_relu, zs_fast_pool;
 
 #endif
