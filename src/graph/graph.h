@@ -70,6 +70,10 @@ zs_tid zs_concat(zs_graph *g, zs_tid a, zs_tid b);
 zs_tid zs_mean_hw(zs_graph *g, zs_tid x);
 zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim);
 zs_tid zs_embed(zs_graph *g, zs_tid index, zs_tid table); /* the table is a parameter */
+zs_tid zs_patches(zs_graph *g, zs_tid x, int k); /* [N,H,W,C] -> [N,T,k*k*C] */
+zs_tid zs_unpatch(zs_graph *g, zs_tid x, int k, int64_t h, int64_t w); /* h*w tokens */
+/* The row, a parameter, in place of x[n] where mask[n] is not 0. */
+zs_tid zs_substitute(zs_graph *g, zs_tid x, zs_tid row, zs_tid mask);
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p); /* p = 0 returns x */
 zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind);
 

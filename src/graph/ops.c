@@ -103,6 +103,27 @@ zs_tid zs_embed(zs_graph *g, zs_tid index, zs_tid table)
     return emit(g, ZS_OP_EMBED, (zs_tid[]){index, table}, &(zs_attr){0});
 }
 
+zs_tid zs_patches(zs_graph *g, zs_tid x, int k)
+{
+    zs_shape s = zs_graph_shape(g, x);
+    zs_attr a = {.k = k};
+    if (s.nd == 4 && k > 0) {
+        a.h = s.d[1] / k;
+        a.w = s.d[2] / k;
+    }
+    return emit(g, ZS_OP_PATCHES, &x, &a);
+}
+
+zs_tid zs_unpatch(zs_graph *g, zs_tid x, int k, int64_t h, int64_t w)
+{
+    return emit(g, ZS_OP_UNPATCH, &x, &(zs_attr){.k = k, .h = h, .w = w});
+}
+
+zs_tid zs_substitute(zs_graph *g, zs_tid x, zs_tid row, zs_tid mask)
+{
+    return emit(g, ZS_OP_SUBSTITUTE, (zs_tid[]){x, row, mask}, &(zs_attr){0});
+}
+
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p)
 {
     if (p == 0.0f)

@@ -27,7 +27,8 @@ typedef struct zs_attr {
     int k, stride, pad; /* convolution, pooling */
     int pad_w;          /* conv_relu: padding of columns; `pad` is that of rows */
     int tail;           /* conv2d: further zeros below and to the right, beyond `pad` */
-    int64_t h, w;       /* spatial size of an output that the inputs do not determine */
+    int64_t h, w;       /* spatial size of an output that the inputs do not determine; of patches:
+                           how many there are */
     int groups, heads;
     int act;             /* zs_act */
     int kind;            /* zs_loss, zs_pool_kind */

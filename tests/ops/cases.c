@@ -444,6 +444,28 @@ static void add_embed(int n, int v, int ch)
     b->a.len = v;
 }
 
+/* ---- patches, rows in place of others ---- */
+
+static void add_patches(int n, int h, int w, int k, int ch)
+{
+    op_case *p = row(ZS_OP_PATCHES, false), *u = row(ZS_OP_UNPATCH, false);
+    p->a.k = u->a.k = k;
+    p->a.h = u->a.h = h;
+    p->a.w = u->a.w = w;
+    p->in[0] = u->out[0] = zs_shape4(n, h * k, w * k, ch);
+    p->out[0] = u->in[0] = (zs_shape){3, {n, h * w, k * k * ch}};
+}
+
+static void add_substitute(int n, int ch, bool dx)
+{
+    op_case *f = row(ZS_OP_SUBSTITUTE, false), *b = row(ZS_OP_SUBSTITUTE_BWD, false);
+    f->in[0] = f->out[0] = b->in[1] = zs_shape2(n, ch);
+    f->in[1] = b->out[1] = zs_shape2(1, ch);
+    f->in[2] = b->in[0] = zs_shape1(n);
+    if (dx)
+        b->out[0] = zs_shape2(n, ch);
+}
+
 static void make_table(void)
 {
     for (size_t i = 0; i < sizeof convs / sizeof convs[0]; i++)
@@ -498,6 +520,13 @@ static void make_table(void)
     add_embed(3, 10, 7);
     add_embed(40, 9, 33);
     add_embed(300, 70, 130);
+    add_patches(1, 1, 1, 1, 1);
+    add_patches(2, 3, 4, 2, 5);
+    add_patches(3, 2, 1, 3, 1);
+    add_patches(2, 16, 16, 2, 8);
+    add_substitute(1, 1, true);
+    add_substitute(5, 7, true);
+    add_substitute(70, 33, false);
     for (size_t i = 0; i < sizeof rects / sizeof rects[0]; i++)
         add_rect(&rects[i]);
     add_pools();

@@ -67,6 +67,12 @@ static bool holds_whole(zs_op op)
     return op == ZS_OP_TIMESTEP || op == ZS_OP_EMBED || op == ZS_OP_EMBED_BWD;
 }
 
+/* Slot of a mask, or -1. Every other one is set. */
+static int mask_slot(zs_op op)
+{
+    return op == ZS_OP_SUBSTITUTE ? 2 : op == ZS_OP_SUBSTITUTE_BWD ? 0 : -1;
+}
+
 /* Slot 1 of the backward norms: the statistics that the reference's forward pass yields. */
 static bool fill_stats(op_data *d)
 {
@@ -111,6 +117,8 @@ static bool fill_inputs(op_data *d)
             d->in[0][e] += c->mean;
         if (i == 0 && holds_whole(c->op))
             fill_whole(d->in[0], c, n);
+        for (size_t e = 0; i == mask_slot(c->op) && e < n; e++)
+            d->in[i][e] = e % 2 ? 0.0f : 1.0f;
     }
     if (c->op == ZS_OP_LOSS_VLB || c->op == ZS_OP_LOSS_VLB_BWD)
         fill_steps(d->in[3], numel(&c->in[3]));
@@ -150,6 +158,7 @@ static bool added_to(zs_op op, int slot)
     case ZS_OP_LINEAR_DW:
     case ZS_OP_EMBED_BWD:
     case ZS_OP_ACCUMULATE: return true;
+    case ZS_OP_SUBSTITUTE_BWD: return slot == 1;
     case ZS_OP_GN_ACT_BWD:
     case ZS_OP_LAYERNORM_BWD: return slot == 1 || slot == 2;
     default: return false;

@@ -37,6 +37,13 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
             g, zs_gn_act(g, t[0], t[1], t[2], t[3], t[4], a->groups, a->eps, (zs_act)a->act), a->p);
     case ZS_OP_LAYERNORM: return zs_layernorm(g, t[0], t[1], t[2], a->eps);
     case ZS_OP_SILU: return zs_silu(g, t[0]);
+    case ZS_OP_PATCHES: return zs_patches(g, t[0], a->k);
+    case ZS_OP_UNPATCH: return zs_unpatch(g, t[0], a->k, a->h, a->w);
+    case ZS_OP_SUBSTITUTE: return zs_substitute(g, t[0], t[1], t[2]);
+    case ZS_OP_PATCHES: return zs_patches(g, t[0], a->k);
+    case ZS_OP_UNPATCH: return zs_unpatch(g, t[0], a->k, a->h, a->w);
+    case ZS_OP_SUBSTITUTE:
+        return zs_substitute(g, t[0], t[1], zs_graph_input(g, "given", c->in[2]));
     case ZS_OP_ADD: return zs_add(g, t[0], t[1]);
     case ZS_OP_SCALE1P: return zs_scale1p(g, t[0], t[1]);
     case ZS_OP_ATTENTION: return zs_attention(g, t[0], a->heads);
@@ -44,7 +51,7 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
     case ZS_OP_DOWNSAMPLE2: return zs_downsample2(g, t[0]);
     case ZS_OP_CONCAT: return zs_concat(g, t[0], t[1]);
     case ZS_OP_MEAN_HW: return zs_mean_hw(g, t[0]);
-    case ZS_OP_EMBED: return zs_embed(g, zs_graph_input(g, "index", c->in[0]), t[1]);
+    case ZS_OP_EMBED: return zs_embed(g, zs_graph_input(g, "given", c->in[0]), t[1]);
     case ZS_OP_DROPOUT: return zs_dropout(g, t[0], a->p);
     default: return ZS_NONE;
     }
@@ -71,6 +78,12 @@ static void fill_target(net *m)
             target[i] = m->params[i] + 0.1f;
 }
 
+/* The input that has no gradient by its nature: indices of a table, a mask; or -1. */
+static int given_slot(zs_op op)
+{
+    return op == ZS_OP_EMBED ? 0 : op == ZS_OP_SUBSTITUTE ? 2 : -1;
+}
+
 static void build(net *m)
 {
     zs_error err = {0};
@@ -86,16 +99,16 @@ static void build(net *m)
     if (zs_exec_new(&m->e, &g, &config, &err) != 0)
         fail_msg("%s: %s", m->c->name, err.message);
     fill_target(m);
-    if (zs_exec_input(m->e, "index"))
-        memcpy(zs_exec_input(m->e, "index"), m->data.in[0],
-               (size_t)zs_shape_numel(&m->c->in[0]) * sizeof(float));
+    int slot = given_slot(m->c->op);
+    if (slot >= 0)
+        memcpy(zs_exec_input(m->e, "given"), m->data.in[slot],
+               (size_t)zs_shape_numel(&m->c->in[slot]) * sizeof(float));
 }
 
-/* Inputs that become parameters: all but the target of a loss and the indices of a table. */
+/* Inputs that become parameters: all but the target of a loss and what is given. */
 static bool is_param(const op_case *c, int slot)
 {
-    return c->in[slot].nd && !(c->op == ZS_OP_LOSS && slot == 1) &&
-           !(c->op == ZS_OP_EMBED && slot == 0);
+    return c->in[slot].nd && !(c->op == ZS_OP_LOSS && slot == 1) && slot != given_slot(c->op);
 }
 
 static void net_open(net *m, const op_case *c)
