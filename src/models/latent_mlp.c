@@ -8,7 +8,7 @@ static zs_tid layer(zs_nn *nn, const zs_latent_mlp_config *c, zs_tid h, zs_tid a
     h = zs_nn_linear(nn, "linear", h, c->hidden, ZS_INIT_KAIMING_NORMAL);
     zs_tid s = zs_nn_linear_tied(nn, "linear_emb", "cond_layers.1", act_t, c->hidden,
                                  ZS_INIT_KAIMING_NORMAL);
-    h = zs_nn_layernorm(nn, "norm", zs_scale1p(nn->g, h, s));
+    h = zs_nn_layernorm(nn, "norm", zs_scale1p(nn->g, h, s), ZS_NN_EPS);
     return zs_dropout(nn->g, zs_silu(nn->g, h), nn->dropout);
 }
 

@@ -209,10 +209,10 @@ zs_tid zs_nn_groupnorm_eps(zs_nn *nn, const char *name, zs_tid x, float eps, zs_
     return groupnorm(nn, name, x, (zs_tid[]){ZS_NONE, ZS_NONE}, eps, act);
 }
 
-zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x)
+zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x, float eps)
 {
     int64_t c = channels(nn, x);
     zs_param w = vector_like(c, ZS_INIT_ONE, c), b = vector_like(c, ZS_INIT_ZERO, c);
     zs_tid gamma = named(nn, name, "weight", &w), beta = named(nn, name, "bias", &b);
-    return zs_layernorm(nn->g, x, gamma, beta, NORM_EPS);
+    return zs_layernorm(nn->g, x, gamma, beta, eps);
 }

@@ -64,8 +64,9 @@ zs_tid zs_nn_groupnorm(zs_nn *nn, const char *name, zs_tid x, zs_tid scale_shift
 /* As zs_nn_groupnorm without conditions, of another epsilon. */
 zs_tid zs_nn_groupnorm_eps(zs_nn *nn, const char *name, zs_tid x, float eps, zs_act act);
 
-/* LayerNorm over the last dimension, eps 1e-5. */
-zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x);
+/* LayerNorm over the last dimension; eps is ZS_NN_EPS where the authors leave PyTorch's default. */
+#define ZS_NN_EPS 1e-5f
+zs_tid zs_nn_layernorm(zs_nn *nn, const char *name, zs_tid x, float eps);
 
 /* t[N] -> Linear(SiLU(Linear(timestep features of width dim))) [N,out]; "0" and "2" below the
  * prefix. */

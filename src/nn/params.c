@@ -166,7 +166,7 @@ void zs_params_init(const zs_params *ps, float *flat, uint64_t seed)
             continue;
         if (p->init == ZS_INIT_UNIFORM)
             zs_rng_uniform(w, n, &r, 0);
-        else if (p->init == ZS_INIT_KAIMING_NORMAL)
+        else if (p->init == ZS_INIT_KAIMING_NORMAL || p->init == ZS_INIT_NORMAL)
             zs_rng_normal(w, n, &r, 0);
         for (size_t k = 0; k < n; k++) {
             switch (p->init) {
@@ -174,6 +174,7 @@ void zs_params_init(const zs_params *ps, float *flat, uint64_t seed)
             case ZS_INIT_ONE: w[k] = 1; break;
             case ZS_INIT_UNIFORM: w[k] = uniform * (2 * w[k] - 1); break;
             case ZS_INIT_KAIMING_NORMAL: w[k] *= normal; break;
+            case ZS_INIT_NORMAL: break;
             }
         }
     }

@@ -19,8 +19,9 @@ typedef enum zs_layout {
 typedef enum zs_init {
     ZS_INIT_ZERO,
     ZS_INIT_ONE,
-    ZS_INIT_UNIFORM,       /* U(+-1/sqrt(fan_in)): PyTorch's default for weights and biases */
-    ZS_INIT_KAIMING_NORMAL /* N(0, 2/fan_in) */
+    ZS_INIT_UNIFORM,        /* U(+-1/sqrt(fan_in)): PyTorch's default for weights and biases */
+    ZS_INIT_KAIMING_NORMAL, /* N(0, 2/fan_in) */
+    ZS_INIT_NORMAL          /* N(0, 1): PyTorch's default for tables */
 } zs_init;
 
 typedef struct zs_param {
@@ -35,6 +36,7 @@ typedef struct zs_param {
     int32_t alias; /* index of the parameter it shares its floats with, or -1: the state_dict
                           of the latent MLP lists one Linear under two names */
     bool trainable;
+    bool plain; /* no moving average is made of it: where one is asked for, it is the weight */
 } zs_param;
 
 typedef struct zs_params zs_params;
@@ -43,8 +45,8 @@ int zs_params_new(zs_params **out, zs_error *err);
 void zs_params_free(zs_params **ps);
 
 /* Index of the parameter of that name, which is registered at the end of the layout (offsets are
- * contiguous) when it is new. `want` gives name, nd, shape, layout, init, fan_in, trainable and
- * alias; the name is copied. -1 and an error in *err when a registered one has another shape
+ * contiguous) when it is new. `want` gives name, nd, shape, layout, init, fan_in, trainable,
+ * plain and alias; the name is copied. -1 and an error in *err when a registered one has another shape
  * (ZS_E_INVALID), when the layout is sealed and has none (ZS_E_INTERNAL), or on overflow. */
 long zs_params_add(zs_params *ps, const zs_param *want, zs_error *err);
 

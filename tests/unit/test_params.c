@@ -90,7 +90,7 @@ static void graphs_share_offsets(void **state)
         zs_tid x = zs_graph_input(g, "x", zs_shape2(n, 5));
         zs_nn_push(&nn, "net.%d", 7);
         x = zs_nn_linear_tied(&nn, "emb", "twin", x, 3, ZS_INIT_KAIMING_NORMAL);
-        x = zs_nn_layernorm(&nn, "norm", x);
+        x = zs_nn_layernorm(&nn, "norm", x, ZS_NN_EPS);
         zs_nn_pop(&nn);
         assert_int_equal(zs_graph_status(g), ZS_OK);
         assert_string_equal(nn.prefix, "");
