@@ -149,25 +149,6 @@ static void rule_substitute(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
         zs_grad_add(c, n->in[0], c->g->n[i].out[0]);
 }
 
-static void rule_patches(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
-{
-    zs_grad_add(c, n->in[0], emit1(c, ZS_OP_UNPATCH, &dy, &n->a));
-}
-
-static void rule_unpatch(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
-{
-    zs_grad_add(c, n->in[0], emit1(c, ZS_OP_PATCHES, &dy, &n->a));
-}
-
-static void rule_substitute(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
-{
-    zs_tid out[2] = {fresh_if(c, n->in[0]), zs_grad_slot(c, n->in[1])};
-    int32_t i =
-        zs_graph_append(c->g, ZS_OP_SUBSTITUTE_BWD, (zs_tid[]){n->in[2], dy}, out, &n->a);
-    if (i >= 0)
-        zs_grad_add(c, n->in[0], c->g->n[i].out[0]);
-}
-
 /* The mask is a function of the stream id, so the same node applied to dy is the gradient. */
 static void rule_dropout(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {

@@ -362,53 +362,6 @@ static bool rule_substitute_bwd(zs_shape_ctx *c)
     return true;
 }
 
-static bool patch_attr_ok(const zs_attr *a)
-{
-    return a->k >= 1 && a->k <= 64 && a->h >= 1 && a->w >= 1 && a->h <= 65536 && a->w <= 65536;
-}
-
-static bool rule_patches(zs_shape_ctx *c)
-{
-    const zs_shape *x = c->in[0];
-    const zs_attr *a = c->a;
-    REQUIRE(x && x->nd == 4 && patch_attr_ok(a) && x->d[1] == a->h * a->k &&
-                x->d[2] == a->w * a->k,
-            "patches", "height and width must be multiples of the patch size");
-    c->out[0] = (zs_shape){3, {x->d[0], a->h * a->w, a->k * a->k * x->d[3]}};
-    return true;
-}
-
-static bool rule_unpatch(zs_shape_ctx *c)
-{
-    const zs_shape *y = c->in[0];
-    const zs_attr *a = c->a;
-    REQUIRE(y && y->nd == 3 && patch_attr_ok(a) && y->d[1] == a->h * a->w &&
-                y->d[2] % ((int64_t)a->k * a->k) == 0,
-            "unpatch", "there must be h*w tokens of k*k*C numbers");
-    c->out[0] = zs_shape4(y->d[0], a->h * a->k, a->w * a->k, y->d[2] / ((int64_t)a->k * a->k));
-    return true;
-}
-
-static bool rule_substitute(zs_shape_ctx *c)
-{
-    const zs_shape *x = c->in[0], *row = c->in[1], *mask = c->in[2];
-    REQUIRE(x && row && mask && x->nd == 2 && zs_shape_numel(row) == x->d[1] &&
-                is_vector(mask, x->d[0]),
-            "substitute", "x must be [N,C], the row [1,C] and the mask [N]");
-    c->out[0] = *x;
-    return true;
-}
-
-static bool rule_substitute_bwd(zs_shape_ctx *c)
-{
-    const zs_shape *mask = c->in[0], *dy = c->in[1];
-    REQUIRE(mask && dy && dy->nd == 2 && is_vector(mask, dy->d[0]), "substitute_bwd",
-            "the mask must be [N] and dy [N,C]");
-    c->out[0] = *dy;
-    c->out[1] = zs_shape2(1, dy->d[1]);
-    return true;
-}
-
 static bool rule_dropout(zs_shape_ctx *c)
 {
     REQUIRE(c->a->p > 0.0f && c->a->p < 1.0f, "dropout", "p must be in (0,1)");

@@ -281,6 +281,24 @@ static void conv_reference_can_be_forced(void **state)
     op_data_free(&want);
 }
 
+/* Two patches of 2x2 pixels of two channels: within a token row, column, channel. */
+static void tokens_are_row_column_channel(void **state)
+{
+    (void)state;
+    const float want[16] = {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15};
+    float image[16], tokens[16], back[16];
+    const zs_attr a = {.k = 2, .h = 1, .w = 2};
+    zs_shape sx = zs_shape4(1, 2, 4, 2), sy = {3, {1, 2, 8}};
+    for (int i = 0; i < 16; i++)
+        image[i] = (float)i;
+    zs_call p = {.in = {{image, sx}}, .out = {{tokens, sy}}, .a = &a, .threads = 1};
+    zs_call u = {.in = {{tokens, sy}}, .out = {{back, sx}}, .a = &a, .threads = 1};
+    zs_backend_find("cpu")->kernel(ZS_OP_PATCHES)->run(&p);
+    zs_backend_find("cpu")->kernel(ZS_OP_UNPATCH)->run(&u);
+    assert_memory_equal(tokens, want, sizeof want);
+    assert_memory_equal(back, image, sizeof image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +309,7 @@ int main(void)
         cmocka_unit_test(dropout_beyond_one_stream),
         cmocka_unit_test(dropout_rate),
         cmocka_unit_test(rows_outside_of_a_table),
+        cmocka_unit_test(tokens_are_row_column_channel),
         cmocka_unit_test(nan_stays_in_its_sample),
         cmocka_unit_test(conv_samples_are_alone),
         cmocka_unit_test(packed_weights_change_nothing),

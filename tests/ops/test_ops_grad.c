@@ -39,9 +39,6 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
     case ZS_OP_SILU: return zs_silu(g, t[0]);
     case ZS_OP_PATCHES: return zs_patches(g, t[0], a->k);
     case ZS_OP_UNPATCH: return zs_unpatch(g, t[0], a->k, a->h, a->w);
-    case ZS_OP_SUBSTITUTE: return zs_substitute(g, t[0], t[1], t[2]);
-    case ZS_OP_PATCHES: return zs_patches(g, t[0], a->k);
-    case ZS_OP_UNPATCH: return zs_unpatch(g, t[0], a->k, a->h, a->w);
     case ZS_OP_SUBSTITUTE:
         return zs_substitute(g, t[0], t[1], zs_graph_input(g, "given", c->in[2]));
     case ZS_OP_ADD: return zs_add(g, t[0], t[1]);
