@@ -12,11 +12,11 @@ static double rows(const zs_view *v)
     return (double)zs_shape_rows(&v->s);
 }
 
-/* Scores and mixing: two products of [S,d] with [S,S] per head and sample; qkv is [N,H,W,3C]. */
+/* Scores and mixing: two products of [S,d] with [S,S] per head and sample; qkv is [N,...,3C]. */
 static double attention(const zs_view *qkv)
 {
     const zs_shape *s = &qkv->s;
-    double positions = (double)(s->d[1] * s->d[2]);
+    double positions = rows(qkv) / (double)s->d[0];
     return 4 * (double)s->d[0] * positions * positions * (double)zs_shape_last(s) / 3;
 }
 

@@ -15,6 +15,12 @@ static zs_tid fresh_if(const zs_grad_ctx *c, zs_tid t)
     return zs_grad_needed(c, t) ? ZS_NEW : ZS_NONE;
 }
 
+/* For a parameter that may be frozen while others of the node are trained. */
+static zs_tid slot_if(zs_grad_ctx *c, zs_tid param)
+{
+    return zs_grad_needed(c, param) ? zs_grad_slot(c, param) : ZS_NONE;
+}
+
 static void rule_conv2d(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     zs_tid x = n->in[0], w = n->in[1], b = n->in[2], r = n->in[3];
@@ -60,16 +66,40 @@ static void rule_gn_act(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 
 static void rule_layernorm(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
-    zs_tid bin[4] = {n->in[0], n->out[1], n->in[1], dy};
-    zs_tid out[3] = {fresh_if(c, n->in[0]), zs_grad_slot(c, n->in[1]), zs_grad_slot(c, n->in[2])};
+    const zs_tid *in = n->in;
+    zs_tid bin[6] = {in[0], n->out[1], in[1], in[2], in[3], dy};
+    zs_tid out[4] = {fresh_if(c, in[0]), slot_if(c, in[1]), slot_if(c, in[2]), fresh_if(c, in[3])};
     int32_t i = zs_graph_append(c->g, ZS_OP_LAYERNORM_BWD, bin, out, &n->a);
-    if (i >= 0)
-        zs_grad_add(c, n->in[0], c->g->n[i].out[0]);
+    if (i < 0)
+        return;
+    zs_gnode b = c->g->n[i];
+    zs_grad_add(c, in[0], b.out[0]);
+    zs_grad_add(c, in[3], b.out[3]);
+}
+
+static void rule_gate(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
+{
+    const zs_tid *in = n->in;
+    zs_tid out[2] = {fresh_if(c, in[1]), fresh_if(c, in[2])};
+    if (zs_grad_needed(c, in[1]) || zs_grad_needed(c, in[2])) {
+        int32_t i = zs_graph_append(c->g, ZS_OP_GATE_BWD, (zs_tid[]){in[1], in[2], dy}, out, &n->a);
+        if (i < 0)
+            return;
+        zs_gnode b = c->g->n[i];
+        zs_grad_add(c, in[1], b.out[0]);
+        zs_grad_add(c, in[2], b.out[1]);
+    }
+    zs_grad_add(c, in[0], dy);
 }
 
 static void rule_silu(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     zs_grad_add(c, n->in[0], emit1(c, ZS_OP_SILU_BWD, (zs_tid[]){n->in[0], dy}, &n->a));
+}
+
+static void rule_gelu(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
+{
+    zs_grad_add(c, n->in[0], emit1(c, ZS_OP_GELU_BWD, (zs_tid[]){n->in[0], dy}, &n->a));
 }
 
 static void rule_add(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
@@ -93,6 +123,23 @@ static void rule_scale1p(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 static void rule_attention(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     zs_grad_add(c, n->in[0], emit1(c, ZS_OP_ATTENTION_BWD, (zs_tid[]){n->in[0], dy}, &n->a));
+}
+
+static void rule_tokens(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
+{
+    const zs_tid *in = n->in;
+    const zs_shape *x = &c->g->t[in[0]].shape;
+    zs_attr a = {.len = zs_shape_rows(x) / x->d[0]};
+    zs_tid out[3] = {fresh_if(c, in[0]), slot_if(c, in[1]), slot_if(c, in[2])};
+    int32_t i = zs_graph_append(c->g, ZS_OP_TOKENS_BWD, &dy, out, &a);
+    if (i >= 0)
+        zs_grad_add(c, in[0], c->g->n[i].out[0]);
+}
+
+static void rule_take_row(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
+{
+    zs_attr a = {.offset = n->a.offset, .len = c->g->t[n->in[0]].shape.d[1]};
+    zs_grad_add(c, n->in[0], emit1(c, ZS_OP_TAKE_ROW_BWD, &dy, &a));
 }
 
 static void rule_upsample2(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)

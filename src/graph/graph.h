@@ -60,17 +60,28 @@ zs_tid zs_pool(zs_graph *g, zs_tid x, zs_pool_kind kind, int k, int stride, int 
 zs_tid zs_gn_act(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid scale_shift,
                  zs_tid cond_scale, int groups, float eps, zs_act act);
 zs_tid zs_layernorm(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, float eps);
+/* With [shift|scale] in the columns of ss from `offset` on. */
+zs_tid zs_layernorm_mod(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid ss, int64_t offset,
+                        float eps);
+/* x + f * (columns of `gates` from `offset` on). */
+zs_tid zs_gate(zs_graph *g, zs_tid x, zs_tid f, zs_tid gates, int64_t offset);
 zs_tid zs_silu(zs_graph *g, zs_tid x);
+zs_tid zs_gelu(zs_graph *g, zs_tid x);
 zs_tid zs_add(zs_graph *g, zs_tid a, zs_tid b);
 zs_tid zs_scale1p(zs_graph *g, zs_tid x, zs_tid s);
-zs_tid zs_attention(zs_graph *g, zs_tid qkv, int heads);
+zs_tid zs_attention(zs_graph *g, zs_tid qkv, int heads);             /* ZS_QKV_BY_HEAD */
+zs_tid zs_attention_by_part(zs_graph *g, zs_tid qkv, int heads);     /* ZS_QKV_BY_PART */
+zs_tid zs_tokens(zs_graph *g, zs_tid x, zs_tid first, zs_tid table); /* x[N,...,C] -> [N,T,C] */
+zs_tid zs_take_row(zs_graph *g, zs_tid x, int64_t row);              /* x[N,T,C] -> [N,C] */
+zs_tid zs_batchnorm(zs_graph *g, zs_tid x, zs_tid mean, zs_tid var, zs_tid gamma, zs_tid beta,
+                    float eps, zs_act act);
 zs_tid zs_upsample2(zs_graph *g, zs_tid x);   /* nearest */
 zs_tid zs_downsample2(zs_graph *g, zs_tid x); /* 2x2 average; H and W must be even */
 zs_tid zs_concat(zs_graph *g, zs_tid a, zs_tid b);
 zs_tid zs_mean_hw(zs_graph *g, zs_tid x);
 zs_tid zs_timestep(zs_graph *g, zs_tid t, int64_t dim);
 zs_tid zs_embed(zs_graph *g, zs_tid index, zs_tid table); /* the table is a parameter */
-zs_tid zs_patches(zs_graph *g, zs_tid x, int k); /* [N,H,W,C] -> [N,T,k*k*C] */
+zs_tid zs_patches(zs_graph *g, zs_tid x, int k);          /* [N,H,W,C] -> [N,T,k*k*C] */
 zs_tid zs_unpatch(zs_graph *g, zs_tid x, int k, int64_t h, int64_t w); /* h*w tokens */
 /* The row, a parameter, in place of x[n] where mask[n] is not 0. */
 zs_tid zs_substitute(zs_graph *g, zs_tid x, zs_tid row, zs_tid mask);

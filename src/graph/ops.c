@@ -50,12 +50,29 @@ zs_tid zs_gn_act(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid scale_
 
 zs_tid zs_layernorm(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, float eps)
 {
-    return emit(g, ZS_OP_LAYERNORM, (zs_tid[]){x, gamma, beta}, &(zs_attr){.eps = eps});
+    return zs_layernorm_mod(g, x, gamma, beta, ZS_NONE, 0, eps);
+}
+
+zs_tid zs_layernorm_mod(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid ss, int64_t offset,
+                        float eps)
+{
+    return emit(g, ZS_OP_LAYERNORM, (zs_tid[]){x, gamma, beta, ss},
+                &(zs_attr){.eps = eps, .offset = offset});
+}
+
+zs_tid zs_gate(zs_graph *g, zs_tid x, zs_tid f, zs_tid gates, int64_t offset)
+{
+    return emit(g, ZS_OP_GATE, (zs_tid[]){x, f, gates}, &(zs_attr){.offset = offset});
 }
 
 zs_tid zs_silu(zs_graph *g, zs_tid x)
 {
     return emit(g, ZS_OP_SILU, &x, &(zs_attr){0});
+}
+
+zs_tid zs_gelu(zs_graph *g, zs_tid x)
+{
+    return emit(g, ZS_OP_GELU, &x, &(zs_attr){0});
 }
 
 zs_tid zs_add(zs_graph *g, zs_tid a, zs_tid b)
@@ -70,7 +87,29 @@ zs_tid zs_scale1p(zs_graph *g, zs_tid x, zs_tid s)
 
 zs_tid zs_attention(zs_graph *g, zs_tid qkv, int heads)
 {
-    return emit(g, ZS_OP_ATTENTION, &qkv, &(zs_attr){.heads = heads});
+    return emit(g, ZS_OP_ATTENTION, &qkv, &(zs_attr){.heads = heads, .kind = ZS_QKV_BY_HEAD});
+}
+
+zs_tid zs_attention_by_part(zs_graph *g, zs_tid qkv, int heads)
+{
+    return emit(g, ZS_OP_ATTENTION, &qkv, &(zs_attr){.heads = heads, .kind = ZS_QKV_BY_PART});
+}
+
+zs_tid zs_tokens(zs_graph *g, zs_tid x, zs_tid first, zs_tid table)
+{
+    return emit(g, ZS_OP_TOKENS, (zs_tid[]){x, first, table}, &(zs_attr){0});
+}
+
+zs_tid zs_take_row(zs_graph *g, zs_tid x, int64_t row)
+{
+    return emit(g, ZS_OP_TAKE_ROW, &x, &(zs_attr){.offset = row});
+}
+
+zs_tid zs_batchnorm(zs_graph *g, zs_tid x, zs_tid mean, zs_tid var, zs_tid gamma, zs_tid beta,
+                    float eps, zs_act act)
+{
+    return emit(g, ZS_OP_BATCHNORM, (zs_tid[]){x, mean, var, gamma, beta},
+                &(zs_attr){.eps = eps, .act = (int)act});
 }
 
 zs_tid zs_upsample2(zs_graph *g, zs_tid x)

@@ -87,32 +87,40 @@ static bool rule_conv2d_dw(zs_shape_ctx *c)
     return true;
 }
 
+/* The same rows of `last` channels. */
+static zs_shape with_last(const zs_shape *s, int64_t last)
+{
+    zs_shape r = *s;
+    r.d[r.nd - 1] = last;
+    return r;
+}
+
 static bool rule_linear(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0], *w = c->in[1], *b = c->in[2];
-    REQUIRE(x && w && x->nd == 2 && w->nd == 2 && x->d[1] == w->d[1], "linear",
-            "x must be [M,K] and w [O,K]");
+    REQUIRE(x && w && x->nd >= 2 && w->nd == 2 && zs_shape_last(x) == w->d[1], "linear",
+            "x must be [...,K] and w [O,K]");
     REQUIRE(!b || is_vector(b, w->d[0]), "linear", "bias must have one value per output");
-    c->out[0] = zs_shape2(x->d[0], w->d[0]);
+    c->out[0] = with_last(x, w->d[0]);
     return true;
 }
 
 static bool rule_linear_dx(zs_shape_ctx *c)
 {
     const zs_shape *dy = c->in[0], *w = c->in[1];
-    REQUIRE(dy && w && dy->nd == 2 && w->nd == 2 && dy->d[1] == w->d[0], "linear_dx",
+    REQUIRE(dy && w && dy->nd >= 2 && w->nd == 2 && zs_shape_last(dy) == w->d[0], "linear_dx",
             "shapes differ");
-    c->out[0] = zs_shape2(dy->d[0], w->d[1]);
+    c->out[0] = with_last(dy, w->d[1]);
     return true;
 }
 
 static bool rule_linear_dw(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0], *dy = c->in[1];
-    REQUIRE(x && dy && x->nd == 2 && dy->nd == 2 && x->d[0] == dy->d[0], "linear_dw",
-            "shapes differ");
-    c->out[0] = zs_shape2(dy->d[1], x->d[1]);
-    c->out[1] = zs_shape1(dy->d[1]);
+    REQUIRE(x && dy && x->nd >= 2 && dy->nd >= 2 && zs_shape_rows(x) == zs_shape_rows(dy),
+            "linear_dw", "shapes differ");
+    c->out[0] = zs_shape2(zs_shape_last(dy), zs_shape_last(x));
+    c->out[1] = zs_shape1(zs_shape_last(dy));
     return true;
 }
 
@@ -130,6 +138,7 @@ static bool rule_gn_act(zs_shape_ctx *c)
     REQUIRE(c->a->groups >= 1 && x->d[3] % c->a->groups == 0, "gn_act",
             "channels must be a multiple of the groups");
     REQUIRE(c->a->p >= 0.0f && c->a->p < 1.0f, "gn_act", "p must be in [0,1)");
+    REQUIRE(c->a->act == ZS_ACT_NONE || c->a->act == ZS_ACT_SILU, "gn_act", "no such activation");
     REQUIRE(is_vector(gamma, x->d[3]) && is_vector(beta, x->d[3]), "gn_act",
             "gamma and beta must have one value per channel");
     REQUIRE(gn_inputs_ok(x, c->in[3], c->in[4]), "gn_act",
@@ -152,24 +161,62 @@ static bool rule_gn_act_bwd(zs_shape_ctx *c)
     return true;
 }
 
+static bool affine_ok(const zs_shape *x, const zs_shape *gamma, const zs_shape *beta)
+{
+    return (!gamma || is_vector(gamma, zs_shape_last(x))) &&
+           (!beta || is_vector(beta, zs_shape_last(x)));
+}
+
+/* g[N,S] holds n values for each channel of x from column `offset` on; N divides the rows of x. */
+static bool columns_ok(const zs_shape *x, const zs_shape *g, int64_t offset, int64_t n)
+{
+    return g->nd == 2 && zs_shape_rows(x) % g->d[0] == 0 && offset >= 0 &&
+           g->d[1] / n >= zs_shape_last(x) && offset <= g->d[1] - n * zs_shape_last(x);
+}
+
 static bool rule_layernorm(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0];
-    REQUIRE(x && x->nd == 2 && c->in[1] && c->in[2] && is_vector(c->in[1], x->d[1]) &&
-                is_vector(c->in[2], x->d[1]),
-            "layernorm", "x must be [M,C], gamma and beta [C]");
+    REQUIRE(x && x->nd >= 2 && affine_ok(x, c->in[1], c->in[2]), "layernorm",
+            "x must be [...,C], gamma and beta [C]");
+    REQUIRE(!c->in[3] || columns_ok(x, c->in[3], c->a->offset, 2), "layernorm",
+            "the modulation must be [N,S], with a shift and a scale per channel from offset on");
     c->out[0] = *x;
-    c->out[1] = zs_shape2(x->d[0], 2);
+    c->out[1] = zs_shape2(zs_shape_rows(x), 2);
     return true;
 }
 
 static bool rule_layernorm_bwd(zs_shape_ctx *c)
 {
-    const zs_shape *x = c->in[0], *dy = c->in[3];
-    REQUIRE(x && c->in[1] && c->in[2] && dy && zs_shape_equal(x, dy), "layernorm_bwd",
-            "x and dy differ");
+    const zs_shape *x = c->in[0], *ss = c->in[4], *dy = c->in[5];
+    REQUIRE(x && c->in[1] && dy && x->nd >= 2 && zs_shape_equal(x, dy) &&
+                zs_shape_numel(c->in[1]) == 2 * zs_shape_rows(x) &&
+                affine_ok(x, c->in[2], c->in[3]),
+            "layernorm_bwd", "x, dy, statistics, gamma and beta do not match");
+    REQUIRE(!ss || columns_ok(x, ss, c->a->offset, 2), "layernorm_bwd", "modulation shape");
     c->out[0] = *x;
-    c->out[1] = c->out[2] = zs_shape1(x->d[1]);
+    c->out[1] = c->out[2] = zs_shape1(zs_shape_last(x));
+    if (ss)
+        c->out[3] = *ss;
+    return true;
+}
+
+static bool rule_gate(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *f = c->in[1], *g = c->in[2];
+    REQUIRE(x && f && g && zs_shape_equal(x, f) && columns_ok(x, g, c->a->offset, 1), "gate",
+            "x and f must have one shape, and g one value per channel from offset on");
+    c->out[0] = *x;
+    return true;
+}
+
+static bool rule_gate_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *f = c->in[0], *g = c->in[1], *dy = c->in[2];
+    REQUIRE(f && g && dy && zs_shape_equal(f, dy) && columns_ok(f, g, c->a->offset, 1), "gate_bwd",
+            "f, g and dy do not match");
+    c->out[0] = *f;
+    c->out[1] = *g;
     return true;
 }
 
@@ -192,6 +239,16 @@ static bool rule_silu_bwd(zs_shape_ctx *c)
     return same_as_first(c, "silu_bwd", 2);
 }
 
+static bool rule_gelu(zs_shape_ctx *c)
+{
+    return same_as_first(c, "gelu", 1);
+}
+
+static bool rule_gelu_bwd(zs_shape_ctx *c)
+{
+    return same_as_first(c, "gelu_bwd", 2);
+}
+
 static bool rule_add(zs_shape_ctx *c)
 {
     return same_as_first(c, "add", 2);
@@ -210,8 +267,11 @@ static bool rule_scale1p_bwd(zs_shape_ctx *c)
 static bool attention_shape(zs_shape_ctx *c)
 {
     const zs_shape *x = c->in[0];
-    REQUIRE(x && x->nd == 4 && c->a->heads >= 1 && x->d[3] % (3 * (int64_t)c->a->heads) == 0,
-            "attention", "qkv must be [N,H,W,3C] with C a multiple of the heads");
+    REQUIRE(x && x->nd >= 2 && c->a->heads >= 1 &&
+                zs_shape_last(x) % (3 * (int64_t)c->a->heads) == 0,
+            "attention", "qkv must be [N,...,3C] with C a multiple of the heads");
+    REQUIRE(c->a->kind == ZS_QKV_BY_HEAD || c->a->kind == ZS_QKV_BY_PART, "attention",
+            "no such order of channels");
     return true;
 }
 
@@ -219,8 +279,7 @@ static bool rule_attention(zs_shape_ctx *c)
 {
     if (!attention_shape(c))
         return false;
-    c->out[0] = *c->in[0];
-    c->out[0].d[3] /= 3;
+    c->out[0] = with_last(c->in[0], zs_shape_last(c->in[0]) / 3);
     return true;
 }
 
@@ -231,6 +290,60 @@ static bool rule_attention_bwd(zs_shape_ctx *c)
     REQUIRE(c->in[1] && zs_shape_numel(c->in[1]) * 3 == zs_shape_numel(c->in[0]), "attention_bwd",
             "dy does not match qkv");
     c->out[0] = *c->in[0];
+    return true;
+}
+
+static bool rule_tokens(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0], *first = c->in[1], *table = c->in[2];
+    REQUIRE(x && x->nd >= 3, "tokens", "x must be [N,...,C]");
+    int64_t ch = zs_shape_last(x), t = zs_shape_rows(x) / x->d[0] + (first ? 1 : 0);
+    REQUIRE(!first || zs_shape_numel(first) == ch, "tokens",
+            "the first token must have one value per channel");
+    REQUIRE(!table || zs_shape_numel(table) == t * ch, "tokens",
+            "the table must have one row per token");
+    c->out[0] = (zs_shape){3, {x->d[0], t, ch, 1}};
+    return true;
+}
+
+static bool rule_tokens_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *dy = c->in[0];
+    REQUIRE(dy && dy->nd == 3 && (c->a->len == dy->d[1] || c->a->len == dy->d[1] - 1), "tokens_bwd",
+            "dy must be [N,T,C], with T or T-1 positions in x");
+    c->out[0] = (zs_shape){3, {dy->d[0], c->a->len, dy->d[2], 1}};
+    c->out[1] = zs_shape1(dy->d[2]);
+    c->out[2] = zs_shape2(dy->d[1], dy->d[2]);
+    return true;
+}
+
+static bool rule_take_row(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && x->nd == 3 && c->a->offset >= 0 && c->a->offset < x->d[1], "take_row",
+            "x must be [N,T,C], and the row one of T");
+    c->out[0] = zs_shape2(x->d[0], x->d[2]);
+    return true;
+}
+
+static bool rule_take_row_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *dy = c->in[0];
+    REQUIRE(dy && dy->nd == 2 && c->a->offset >= 0 && c->a->offset < c->a->len, "take_row_bwd",
+            "dy must be [N,C], and the row one of len");
+    c->out[0] = (zs_shape){3, {dy->d[0], c->a->len, dy->d[1], 1}};
+    return true;
+}
+
+static bool rule_batchnorm(zs_shape_ctx *c)
+{
+    const zs_shape *x = c->in[0];
+    REQUIRE(x && c->in[1] && c->in[2] && x->nd >= 2 && affine_ok(x, c->in[1], c->in[2]) &&
+                affine_ok(x, c->in[3], c->in[4]),
+            "batchnorm", "x must be [...,C], statistics, gamma and beta [C]");
+    REQUIRE(c->a->act == ZS_ACT_NONE || c->a->act == ZS_ACT_RELU, "batchnorm",
+            "no such activation");
+    c->out[0] = *x;
     return true;
 }
 

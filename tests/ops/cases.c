@@ -274,13 +274,64 @@ static void add_gn(const gn_geometry *g, float p)
 static void add_layernorm(int m, int ch, bool dx, bool bench)
 {
     op_case *f = row(ZS_OP_LAYERNORM, bench), *b = row(ZS_OP_LAYERNORM_BWD, bench);
-    f->in[0] = f->out[0] = b->in[0] = b->in[3] = zs_shape2(m, ch);
-    f->in[1] = f->in[2] = b->in[2] = b->out[1] = b->out[2] = zs_shape1(ch);
+    f->in[0] = f->out[0] = b->in[0] = b->in[5] = zs_shape2(m, ch);
+    f->in[1] = f->in[2] = b->in[2] = b->in[3] = b->out[1] = b->out[2] = zs_shape1(ch);
     f->out[1] = b->in[1] = zs_shape2(m, 2);
     if (dx)
         b->out[0] = zs_shape2(m, ch);
     if (ch == 1) /* as for groups of one element */
         b->slack = 1e-4;
+}
+
+typedef struct modulated_geometry {
+    int n, rows, ch; /* samples, rows of each */
+    int width, at;   /* columns of the modulation (0: none), and the first of them */
+    bool gamma, beta, dx, bench;
+} modulated_geometry;
+
+static const modulated_geometry modulated[] = {
+    {1, 1, 2, 4, 0, 0, 0, 1, 0},        {3, 5, 7, 42, 21, 0, 0, 1, 0},
+    {2, 65, 48, 96, 0, 1, 1, 1, 0},     {4, 33, 17, 70, 3, 1, 0, 0, 0},
+    {1, 130, 20, 0, 0, 0, 0, 1, 0},     {5, 4, 130, 0, 0, 0, 1, 1, 0},
+    {3, 7, 33, 0, 0, 1, 0, 1, 0},       {2, 200, 40, 240, 160, 0, 0, 1, 0},
+    {8, 256, 384, 2304, 0, 0, 0, 1, 1},
+};
+
+static void add_modulated(const modulated_geometry *g)
+{
+    op_case *f = row(ZS_OP_LAYERNORM, g->bench), *b = row(ZS_OP_LAYERNORM_BWD, g->bench);
+    zs_shape x = {3, {g->n, g->rows, g->ch, 1}};
+    f->a.offset = b->a.offset = g->at;
+    f->in[0] = f->out[0] = b->in[0] = b->in[5] = x;
+    f->out[1] = b->in[1] = zs_shape2(g->n * g->rows, 2);
+    if (g->gamma)
+        f->in[1] = b->in[2] = b->out[1] = zs_shape1(g->ch);
+    if (g->beta)
+        f->in[2] = b->in[3] = b->out[2] = zs_shape1(g->ch);
+    if (g->width)
+        f->in[3] = b->in[4] = b->out[3] = zs_shape2(g->n, g->width);
+    if (g->dx)
+        b->out[0] = x;
+    if (g->ch <= 2)
+        b->slack = 1e-4;
+    if (!g->width || g->at + 2 * g->ch > g->width) /* a gate needs half of the columns */
+        return;
+    op_case *y = row(ZS_OP_GATE, g->bench), *d = row(ZS_OP_GATE_BWD, g->bench);
+    y->a.offset = d->a.offset = g->at + g->ch;
+    y->in[0] = y->in[1] = y->out[0] = d->in[0] = d->in[2] = x;
+    y->in[2] = d->in[1] = d->out[1] = f->in[3];
+    if (g->dx)
+        d->out[0] = x;
+}
+
+static void add_batchnorm(int m, int ch, bool affine, int act)
+{
+    op_case *c = row(ZS_OP_BATCHNORM, false);
+    c->a.act = act;
+    c->in[0] = c->out[0] = zs_shape2(m, ch);
+    c->in[1] = c->in[2] = zs_shape1(ch);
+    if (affine)
+        c->in[3] = c->in[4] = zs_shape1(ch);
 }
 
 /* ---- element-wise ---- */
@@ -291,9 +342,9 @@ static void add_elementwise(zs_shape s, bool bench)
         zs_op op;
         int in, out;
     } ops[] = {
-        {ZS_OP_SILU, 1, 1},     {ZS_OP_SILU_BWD, 2, 1},    {ZS_OP_ADD, 2, 1},
-        {ZS_OP_SCALE1P, 2, 1},  {ZS_OP_SCALE1P_BWD, 3, 2}, {ZS_OP_ACCUMULATE, 1, 1},
-        {ZS_OP_LOSS_BWD, 2, 1},
+        {ZS_OP_SILU, 1, 1},        {ZS_OP_SILU_BWD, 2, 1},   {ZS_OP_ADD, 2, 1},
+        {ZS_OP_GELU, 1, 1},        {ZS_OP_GELU_BWD, 2, 1},   {ZS_OP_SCALE1P, 2, 1},
+        {ZS_OP_SCALE1P_BWD, 3, 2}, {ZS_OP_ACCUMULATE, 1, 1}, {ZS_OP_LOSS_BWD, 2, 1},
     };
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         op_case *c = row(ops[i].op, bench);
@@ -342,6 +393,38 @@ static void add_attention(int n, int h, int w, int c, int heads, bool bench)
     f->a.heads = b->a.heads = heads;
     f->in[0] = b->in[0] = b->out[0] = zs_shape4(n, h, w, 3 * c);
     f->out[0] = b->in[1] = zs_shape4(n, h, w, c);
+    if (h * w >= 1000) /* one f32 sum over all of them */
+        b->tolerance = 1e-5;
+}
+
+/* Of tokens, in the order of vision transformers. */
+static void add_token_attention(int n, int t, int c, int heads, bool bench)
+{
+    op_case *f = row(ZS_OP_ATTENTION, bench), *b = row(ZS_OP_ATTENTION_BWD, bench);
+    f->a.heads = b->a.heads = heads;
+    f->a.kind = b->a.kind = ZS_QKV_BY_PART;
+    f->in[0] = b->in[0] = b->out[0] = (zs_shape){3, {n, t, 3 * c, 1}};
+    f->out[0] = b->in[1] = (zs_shape){3, {n, t, c, 1}};
+}
+
+static void add_tokens(int n, int h, int w, int c, bool first, bool positions)
+{
+    op_case *f = row(ZS_OP_TOKENS, false), *b = row(ZS_OP_TOKENS_BWD, false);
+    int len = h * w, t = len + first;
+    f->in[0] = zs_shape4(n, h, w, c);
+    f->out[0] = b->in[0] = (zs_shape){3, {n, t, c, 1}};
+    b->a.len = len;
+    if (first)
+        f->in[1] = b->out[1] = zs_shape1(c);
+    if (positions)
+        f->in[2] = b->out[2] = zs_shape2(t, c);
+    if (n > 1)
+        b->out[0] = (zs_shape){3, {n, len, c, 1}};
+    op_case *y = row(ZS_OP_TAKE_ROW, false), *d = row(ZS_OP_TAKE_ROW_BWD, false);
+    y->in[0] = d->out[0] = f->out[0];
+    y->out[0] = d->in[0] = zs_shape2(n, c);
+    y->a.offset = d->a.offset = t / 2;
+    d->a.len = t;
 }
 
 /* ---- moving things about ---- */
@@ -483,6 +566,11 @@ static void make_table(void)
     add_layernorm(130, 64, true, false);
     add_layernorm(3, 513, false, false);
     add_layernorm(256, 1024, true, true);
+    for (size_t i = 0; i < sizeof modulated / sizeof modulated[0]; i++)
+        add_modulated(&modulated[i]);
+    add_batchnorm(1, 1, true, ZS_ACT_RELU);
+    add_batchnorm(5, 33, true, ZS_ACT_RELU);
+    add_batchnorm(7, 20, false, ZS_ACT_NONE);
     add_elementwise(zs_shape1(1), false);
     add_elementwise(zs_shape2(3, 7), false);
     add_elementwise(zs_shape4(2, 5, 3, 3), false);
@@ -506,6 +594,18 @@ static void make_table(void)
     add_attention(1, 32, 32, 256, 1, true);
     add_attention(8, 16, 16, 256, 1, true);
     add_attention(8, 16, 16, 256, 4, true);
+    add_token_attention(1, 1, 2, 1, false);
+    add_token_attention(2, 5, 24, 3, false);
+    add_token_attention(2, 65, 48, 3, false);
+    add_token_attention(1, 197, 40, 2, false);
+    add_token_attention(1, 257, 128, 2, false);
+    add_token_attention(1, 197, 768, 12, true);
+    add_token_attention(8, 197, 768, 12, true);
+    add_tokens(1, 1, 1, 1, true, true);
+    add_tokens(3, 2, 5, 7, true, true);
+    add_tokens(2, 4, 4, 33, false, true);
+    add_tokens(5, 3, 1, 130, true, false);
+    add_tokens(2, 14, 14, 48, true, true);
     add_resample(1, 1, 1, 1, false);
     add_resample(2, 3, 5, 7, false);
     add_resample(3, 16, 9, 33, false);

@@ -72,6 +72,56 @@ static void silu_edges(void **state)
     zs_isa_set(before);
 }
 
+/* Every instruction set, over all that is not rounded to 0; the derivative against its value. */
+static void gelu_error(void **state)
+{
+    (void)state;
+    enum { N = 1 << 12 };
+    static float x[N], y[N], d[N], one[N];
+    zs_isa before = zs_isa_get();
+    for (zs_isa isa = 0; isa < ZS_ISA_COUNT; isa++) {
+        double worst = 0, slope = 0;
+        if (!zs_isa_available(isa))
+            continue;
+        zs_isa_set(isa);
+        for (int i = 0; i < 22 * 256; i++) {
+            for (int j = 0; j < N; j++) {
+                x[j] = -13.0f + (float)i * 0x1p-8f + (float)j * 0x1p-20f;
+                one[j] = 1.0f;
+            }
+            zs_elem_get()->gelu(y, x, N);
+            zs_elem_get()->gelu_bwd(d, x, one, N);
+            for (int j = 0; j < N; j++) {
+                double v = (double)x[j], phi = 0.5 * erfc(-v * sqrt(0.5));
+                double dv = phi + v * exp(-0.5 * v * v) * 0.3989422804014327;
+                worst = fmax(worst, v == 0 ? 0 : fabs((double)y[j] / (v * phi) - 1));
+                slope = fmax(slope, fabs((double)d[j] - dv));
+            }
+        }
+        print_message("gelu, %s: at most %.3g relative, its slope %.3g off\n", zs_isa_name(isa),
+                      worst, slope);
+        assert_true(worst <= 1e-6 && slope <= 5e-7);
+    }
+    zs_isa_set(before);
+}
+
+static void gelu_edges(void **state)
+{
+    (void)state;
+    const float x[6] = {NAN, -1e30f, 1e30f, 0.0f, -20.0f, 20.0f};
+    float y[6], d[6], one[6] = {1, 1, 1, 1, 1, 1};
+    zs_isa before = zs_isa_get();
+    for (zs_isa isa = 0; isa < ZS_ISA_COUNT; isa++) {
+        zs_isa_set(isa);
+        zs_elem_get()->gelu(y, x, 6);
+        zs_elem_get()->gelu_bwd(d, x, one, 6);
+        assert_true(isnan(y[0]) && isnan(d[0]));
+        assert_true(y[1] == 0.0f && y[2] == 1e30f && y[3] == 0.0f && y[4] == 0.0f && y[5] == 20.0f);
+        assert_true(d[1] == 0.0f && d[2] == 1.0f && d[4] == 0.0f && d[5] == 1.0f);
+    }
+    zs_isa_set(before);
+}
+
 /* y[n] of dropout on ones, for `samples` samples from `first` on, `per` elements each. */
 static void drop(float *y, const char *backend, int64_t first, int64_t samples, int64_t per)
 {
@@ -305,6 +355,8 @@ int main(void)
         cmocka_unit_test(exp_error),
         cmocka_unit_test(exp_edges),
         cmocka_unit_test(silu_edges),
+        cmocka_unit_test(gelu_error),
+        cmocka_unit_test(gelu_edges),
         cmocka_unit_test(dropout_counts_over_the_batch),
         cmocka_unit_test(dropout_beyond_one_stream),
         cmocka_unit_test(dropout_rate),

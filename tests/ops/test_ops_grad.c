@@ -35,15 +35,21 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
     case ZS_OP_GN_ACT:
         return zs_dropout(
             g, zs_gn_act(g, t[0], t[1], t[2], t[3], t[4], a->groups, a->eps, (zs_act)a->act), a->p);
-    case ZS_OP_LAYERNORM: return zs_layernorm(g, t[0], t[1], t[2], a->eps);
+    case ZS_OP_LAYERNORM: return zs_layernorm_mod(g, t[0], t[1], t[2], t[3], a->offset, a->eps);
+    case ZS_OP_GATE: return zs_gate(g, t[0], t[1], t[2], a->offset);
     case ZS_OP_SILU: return zs_silu(g, t[0]);
+    case ZS_OP_GELU: return zs_gelu(g, t[0]);
     case ZS_OP_PATCHES: return zs_patches(g, t[0], a->k);
     case ZS_OP_UNPATCH: return zs_unpatch(g, t[0], a->k, a->h, a->w);
     case ZS_OP_SUBSTITUTE:
         return zs_substitute(g, t[0], t[1], zs_graph_input(g, "given", c->in[2]));
     case ZS_OP_ADD: return zs_add(g, t[0], t[1]);
     case ZS_OP_SCALE1P: return zs_scale1p(g, t[0], t[1]);
-    case ZS_OP_ATTENTION: return zs_attention(g, t[0], a->heads);
+    case ZS_OP_ATTENTION:
+        return a->kind == ZS_QKV_BY_PART ? zs_attention_by_part(g, t[0], a->heads)
+                                         : zs_attention(g, t[0], a->heads);
+    case ZS_OP_TOKENS: return zs_tokens(g, t[0], t[1], t[2]);
+    case ZS_OP_TAKE_ROW: return zs_take_row(g, t[0], a->offset);
     case ZS_OP_UPSAMPLE2: return zs_upsample2(g, t[0]);
     case ZS_OP_DOWNSAMPLE2: return zs_downsample2(g, t[0]);
     case ZS_OP_CONCAT: return zs_concat(g, t[0], t[1]);

@@ -22,6 +22,18 @@ static void silu_bwd_range(const zs_call *c, int64_t i, int64_t end, int thread)
     zs_elem_get()->silu_bwd(c->out[0].p + i, c->in[0].p + i, c->in[1].p + i, end - i);
 }
 
+static void gelu_range(const zs_call *c, int64_t i, int64_t end, int thread)
+{
+    (void)thread;
+    zs_elem_get()->gelu(c->out[0].p + i, c->in[0].p + i, end - i);
+}
+
+static void gelu_bwd_range(const zs_call *c, int64_t i, int64_t end, int thread)
+{
+    (void)thread;
+    zs_elem_get()->gelu_bwd(c->out[0].p + i, c->in[0].p + i, c->in[1].p + i, end - i);
+}
+
 static void add_range(const zs_call *c, int64_t i, int64_t end, int thread)
 {
     (void)thread;
@@ -60,6 +72,16 @@ static void silu_bwd(const zs_call *c)
     run(c, silu_bwd_range);
 }
 
+static void gelu(const zs_call *c)
+{
+    run(c, gelu_range);
+}
+
+static void gelu_bwd(const zs_call *c)
+{
+    run(c, gelu_bwd_range);
+}
+
 static void add(const zs_call *c)
 {
     run(c, add_range);
@@ -82,6 +104,8 @@ static void scale1p_bwd(const zs_call *c)
 
 const zs_kernel zs_fast_silu = {silu, NULL};
 const zs_kernel zs_fast_silu_bwd = {silu_bwd, NULL};
+const zs_kernel zs_fast_gelu = {gelu, NULL};
+const zs_kernel zs_fast_gelu_bwd = {gelu_bwd, NULL};
 const zs_kernel zs_fast_add = {add, NULL};
 const zs_kernel zs_fast_accumulate = {accumulate, NULL};
 const zs_kernel zs_fast_scale1p = {scale1p, NULL};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Element-wise operations: silu, add, scale1p, accumulate. */
+/* Element-wise operations: silu, gelu, add, scale1p, accumulate. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/silu_ref.h"
 
@@ -20,6 +20,29 @@ static void silu_bwd(const zs_call *c)
 {
     for (int64_t i = 0; i < count(c); i++)
         c->out[0].p[i] = (float)((double)c->in[1].p[i] * ref_dsilu((double)c->in[0].p[i]));
+}
+
+/* x Phi(x); erfc keeps the lower tail, where erf would have cancelled to nothing. */
+static double phi(double x)
+{
+    return 0.5 * erfc(-x * sqrt(0.5));
+}
+
+/* x -> y, any shape. */
+static void gelu(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] = (float)((double)c->in[0].p[i] * phi((double)c->in[0].p[i]));
+}
+
+/* x dy -> dx, any shape; the derivative is Phi(x) + x exp(-x^2/2)/sqrt(2 pi). */
+static void gelu_bwd(const zs_call *c)
+{
+    for (int64_t i = 0; i < count(c); i++) {
+        double x = (double)c->in[0].p[i];
+        double d = phi(x) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+        c->out[0].p[i] = (float)((double)c->in[1].p[i] * d);
+    }
 }
 
 /* a b -> y, one shape. */
@@ -57,6 +80,8 @@ static void accumulate(const zs_call *c)
 
 const zs_kernel zs_ref_silu = {silu, NULL};
 const zs_kernel zs_ref_silu_bwd = {silu_bwd, NULL};
+const zs_kernel zs_ref_gelu = {gelu, NULL};
+const zs_kernel zs_ref_gelu_bwd = {gelu_bwd, NULL};
 const zs_kernel zs_ref_add = {add, NULL};
 const zs_kernel zs_ref_scale1p = {scale1p, NULL};
 const zs_kernel zs_ref_scale1p_bwd = {scale1p_bwd, NULL};

@@ -13,27 +13,32 @@ enum {
     UNITS_PER_THREAD = 4 /* pieces of the forward pass that are worth packing keys again for */
 };
 
-/* A (sample, head) pair: T positions of d channels, `in` floats apart in qkv, `c` in y. */
+/* A (sample, head) pair: T positions of d channels, `in` floats apart in qkv, `c` in y; its keys
+ * lie `part` behind its queries, and its values behind its keys. */
 typedef struct dims {
-    int64_t pairs, t, c, d, heads, rows, blocks, in;
+    int64_t pairs, t, c, d, heads, rows, blocks, in, head, part;
     int64_t keys, values; /* floats of [d,T] and [T,d] packed */
     float scale;
 } dims;
 
 static dims dims_of(const zs_call *c)
 {
-    const int64_t *s = c->in[0].s.d;
-    int64_t t = s[1] * s[2], d = s[3] / 3 / c->a->heads, rows = WEIGHTS / t / ROWS_MIN * ROWS_MIN;
+    const zs_shape *s = &c->in[0].s;
+    int64_t n = s->d[0], in = zs_shape_last(s), t = zs_shape_rows(s) / n, d = in / 3 / c->a->heads;
+    int64_t rows = WEIGHTS / t / ROWS_MIN * ROWS_MIN;
+    bool by_head = c->a->kind == ZS_QKV_BY_HEAD;
     rows = rows < ROWS_MIN ? ROWS_MIN : rows;
     rows = rows > t ? t : rows;
-    return (dims){.pairs = s[0] * c->a->heads,
+    return (dims){.pairs = n * c->a->heads,
                   .t = t,
-                  .c = s[3] / 3,
+                  .c = in / 3,
                   .d = d,
                   .heads = c->a->heads,
                   .rows = rows,
                   .blocks = (t + rows - 1) / rows,
-                  .in = s[3],
+                  .in = in,
+                  .head = by_head ? 3 * d : d,
+                  .part = by_head ? d : in / 3,
                   .keys = zs_gemm_packed(d, t),
                   .values = zs_gemm_packed(t, d),
                   .scale = (float)(1 / sqrt((double)d))};
@@ -42,7 +47,7 @@ static dims dims_of(const zs_call *c)
 /* First float of a pair in qkv, in y. */
 static int64_t qkv_at(const dims *s, int64_t pair)
 {
-    return pair / s->heads * s->t * s->in + pair % s->heads * 3 * s->d;
+    return pair / s->heads * s->t * s->in + pair % s->heads * s->head;
 }
 
 static int64_t y_at(const dims *s, int64_t pair)
@@ -124,7 +129,7 @@ static int64_t fwd_floats(const dims *s)
     return s->keys + s->values + align16(s->rows * s->t);
 }
 
-/* qkv[N,H,W,3C] -> y[N,H,W,C], units [begin, end) of pairs x parts. */
+/* qkv[N,...,3C] -> y[N,...,C], units [begin, end) of pairs x parts. */
 static void fwd_units(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     dims s = dims_of(c);
@@ -134,8 +139,8 @@ static void fwd_units(const zs_call *c, int64_t begin, int64_t end, int thread)
     for (int64_t u = begin; u < end; u++) {
         int64_t pair = u / parts, part = u % parts;
         const float *q = c->in[0].p + qkv_at(&s, pair);
-        pack(keys, q + s.d, 1, s.in, s.d, s.t);
-        pack(values, q + 2 * s.d, s.in, 1, s.t, s.d);
+        pack(keys, q + s.part, 1, s.in, s.d, s.t);
+        pack(values, q + 2 * s.part, s.in, 1, s.t, s.d);
         for (int64_t b = part * s.blocks / parts; b < (part + 1) * s.blocks / parts; b++) {
             block_weights(w, &s, q, keys, b);
             rows_product(c->out[0].p + y_at(&s, pair) + b * s.rows * s.c, s.c, w, s.t, values,
@@ -194,21 +199,21 @@ static void block_bwd(const scratch *x, const dims *s, const float *q, const flo
     zs_elem_get()->softmax_bwd(x->dw, x->w, s->scale, rows, s->t);
     rows_product(dq + at * s->in, s->in, x->dw, s->t, x->key_rows, rows, s->t, s->d);
     pack(x->block, q + at * s->in, s->in, 1, rows, s->d);
-    columns_product(dq + s->d, s->in, x->dw, x->block, s, rows, block > 0);
+    columns_product(dq + s->part, s->in, x->dw, x->block, s, rows, block > 0);
     pack(x->block, dy, s->c, 1, rows, s->d);
-    columns_product(dq + 2 * s->d, s->in, x->w, x->block, s, rows, block > 0);
+    columns_product(dq + 2 * s->part, s->in, x->w, x->block, s, rows, block > 0);
 }
 
-/* qkv[N,H,W,3C] dy[N,H,W,C] -> dqkv[N,H,W,3C], pairs [begin, end). */
+/* qkv[N,...,3C] dy[N,...,C] -> dqkv[N,...,3C], pairs [begin, end). */
 static void bwd_pairs(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     dims s = dims_of(c);
     scratch x = scratch_of(&s, c, thread);
     for (int64_t pair = begin; pair < end; pair++) {
         const float *q = c->in[0].p + qkv_at(&s, pair);
-        pack(x.keys, q + s.d, 1, s.in, s.d, s.t);
-        pack(x.values, q + 2 * s.d, 1, s.in, s.d, s.t);
-        pack(x.key_rows, q + s.d, s.in, 1, s.t, s.d);
+        pack(x.keys, q + s.part, 1, s.in, s.d, s.t);
+        pack(x.values, q + 2 * s.part, 1, s.in, s.d, s.t);
+        pack(x.key_rows, q + s.part, s.in, 1, s.t, s.d);
         for (int64_t block = 0; block < s.blocks; block++)
             block_bwd(&x, &s, q, c->in[1].p + y_at(&s, pair), c->out[0].p + qkv_at(&s, pair),
                       block);

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* Channels of qkv[N,H,W,3C] are [head][q|k|v][dim]: with d = C/heads, position p of head h has
- * q at ((n*T + p)*3C + h*3d), k d further and v 2d further. T = H*W. */
+/* With d = C/heads, position p of head h has q at ((n*T + p)*3C + h*head), k `part` further and v
+ * 2*part further: head = 3d, part = d where channels are [head][q|k|v][dim], and head = d, part = C
+ * where they are [q|k|v][head][dim]. T: all positions of a sample. */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
 
 typedef struct dims {
-    int64_t n, t, c, d, heads;
+    int64_t n, t, c, d, heads, head, part;
 } dims;
 
 static dims dims_of(const zs_call *c)
 {
-    const int64_t *s = c->in[0].s.d;
-    return (dims){s[0], s[1] * s[2], s[3] / 3, s[3] / 3 / c->a->heads, c->a->heads};
+    const zs_shape *s = &c->in[0].s;
+    int64_t ch = zs_shape_last(s) / 3, d = ch / c->a->heads;
+    bool by_head = c->a->kind == ZS_QKV_BY_HEAD;
+    return (dims){
+        s->d[0],         zs_shape_rows(s) / s->d[0], ch, d, c->a->heads, by_head ? 3 * d : d,
+        by_head ? d : ch};
 }
 
 static double dot(const float *a, const float *b, int64_t n)
@@ -37,7 +42,7 @@ static void weights(double *w, const float *q, const float *k, int64_t step, con
         w[j] /= sum;
 }
 
-/* qkv[N,H,W,3C] -> y[N,H,W,C], for (n,head) pairs [begin, end) of N*heads. */
+/* qkv[N,...,3C] -> y[N,...,C], for (n,head) pairs [begin, end) of N*heads. */
 static void attention_heads(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     dims s = dims_of(c);
@@ -45,7 +50,8 @@ static void attention_heads(const zs_call *c, int64_t begin, int64_t end, int th
     int64_t step = 3 * s.c;
     for (int64_t nh = begin; nh < end; nh++) {
         int64_t n = nh / s.heads, h = nh % s.heads;
-        const float *q = c->in[0].p + n * s.t * step + h * 3 * s.d, *k = q + s.d, *v = k + s.d;
+        const float *q = c->in[0].p + n * s.t * step + h * s.head, *k = q + s.part;
+        const float *v = k + s.part;
         float *y = c->out[0].p + n * s.t * s.c + h * s.d;
         for (int64_t i = 0; i < s.t; i++) {
             weights(w, q + i * step, k, step, &s);
@@ -79,7 +85,7 @@ static void query_bwd(double *w, double *acc, const float *q, const float *dy, i
                       const dims *s)
 {
     int64_t step = 3 * s->c, td = s->t * s->d;
-    const float *k = q + s->d, *v = k + s->d, *qi = q + i * step;
+    const float *k = q + s->part, *v = k + s->part, *qi = q + i * step;
     double scale = 1 / sqrt((double)s->d), mean = 0;
     weights(w, qi, k, step, s);
     for (int64_t j = 0; j < s->t; j++)
@@ -100,20 +106,20 @@ static int64_t bwd_doubles(const dims *s)
     return s->t + 3 * s->t * s->d;
 }
 
-/* qkv[N,H,W,3C] dy[N,H,W,C] -> dqkv[N,H,W,3C], for (n,head) pairs [begin, end). */
+/* qkv[N,...,3C] dy[N,...,C] -> dqkv[N,...,3C], for (n,head) pairs [begin, end). */
 static void attention_bwd_heads(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     dims s = dims_of(c);
     double *w = (double *)c->ws + thread * bwd_doubles(&s), *acc = w + s.t;
     for (int64_t nh = begin; nh < end; nh++) {
-        int64_t n = nh / s.heads, h = nh % s.heads, at = n * s.t * 3 * s.c + h * 3 * s.d;
+        int64_t n = nh / s.heads, h = nh % s.heads, at = n * s.t * 3 * s.c + h * s.head;
         for (int64_t i = 0; i < 3 * s.t * s.d; i++)
             acc[i] = 0;
         for (int64_t i = 0; i < s.t; i++)
             query_bwd(w, acc, c->in[0].p + at, c->in[1].p + (n * s.t + i) * s.c + h * s.d, i, &s);
         for (int64_t i = 0; i < s.t; i++)
             for (int64_t e = 0; e < 3 * s.d; e++)
-                c->out[0].p[at + i * 3 * s.c + e] =
+                c->out[0].p[at + i * 3 * s.c + e / s.d * s.part + e % s.d] =
                     (float)acc[(e / s.d) * s.t * s.d + i * s.d + e % s.d];
     }
 }

@@ -12,10 +12,17 @@
 typedef struct zs_elem_fns {
     void (*silu)(float *y, const float *x, int64_t n);
     void (*silu_bwd)(float *dx, const float *x, const float *dy, int64_t n);
+    void (*gelu)(float *y, const float *x, int64_t n);
+    void (*gelu_bwd)(float *dx, const float *x, const float *dy, int64_t n);
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*accumulate)(float *y, const float *x, int64_t n);
     void (*mul)(float *y, const float *a, const float *b, int64_t n);
-    void (*mul1p)(float *y, const float *x, const float *s, int64_t n); /* x*(1+s) */
+    void (*mul1p)(float *y, const float *x, const float *s, int64_t n);                /* x*(1+s) */
+    void (*gate)(float *y, const float *x, const float *f, const float *g, int64_t n); /* x+f*g */
+    /* df = g*dy for `rows` rows of n elements, ld apart, with one g[n]; dg[n] += sum over them of
+     * f*dy. df may be NULL. */
+    void (*gate_bwd)(float *df, float *dg, const float *f, const float *g, const float *dy,
+                     int64_t rows, int64_t ld, int64_t n);
     void (*scale)(float *y, const float *x, float f, int64_t n);
     /* y[ch] = f * (a[0] + a[1] + b[0] + b[1]), each of them a pixel of ch channels. */
     void (*square_sum)(float *y, const float *a, const float *b, float f, int64_t ch);

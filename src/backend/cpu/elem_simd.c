@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/elem.h"
+#include "backend/cpu/vgelu.h"
 #include "backend/cpu/vmath.h"
 
 #include <string.h>
@@ -30,6 +31,27 @@ static void silu_bwd(float *dx, const float *x, const float *dy, int64_t n)
     }
 }
 
+static void gelu(float *y, const float *x, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vec_save(y + i, vec_gelu(vec_load(x + i)));
+    if (i < n)
+        vec_save_part(y + i, vec_gelu(vec_load_part(x + i, (int)(n - i))), (int)(n - i));
+}
+
+static void gelu_bwd(float *dx, const float *x, const float *dy, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vec_save(dx + i, vec_load(dy + i) * vec_dgelu(vec_load(x + i)));
+    if (i < n) {
+        int part = (int)(n - i);
+        vec d = vec_load_part(dy + i, part) * vec_dgelu(vec_load_part(x + i, part));
+        vec_save_part(dx + i, d, part);
+    }
+}
+
 static void add(float *restrict y, const float *restrict a, const float *restrict b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -52,6 +74,25 @@ static void mul1p(float *restrict y, const float *restrict x, const float *restr
 {
     for (int64_t i = 0; i < n; i++)
         y[i] = x[i] * (1.0f + s[i]);
+}
+
+static void gate(float *restrict y, const float *restrict x, const float *restrict f,
+                 const float *restrict g, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] + f[i] * g[i];
+}
+
+static void gate_bwd(float *restrict df, float *restrict dg, const float *restrict f,
+                     const float *restrict g, const float *restrict dy, int64_t rows, int64_t ld,
+                     int64_t n)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < n; i++)
+            dg[i] += f[r * ld + i] * dy[r * ld + i];
+        for (int64_t i = 0; df && i < n; i++)
+            df[r * ld + i] = g[i] * dy[r * ld + i];
+    }
 }
 
 static void scale(float *restrict y, const float *restrict x, float f, int64_t n)
@@ -338,10 +379,14 @@ static void softmax_bwd(float *restrict dp, const float *restrict p, float f, in
 const zs_elem_fns ZS_SIMD(zs_elem) = {
     .silu = silu,
     .silu_bwd = silu_bwd,
+    .gelu = gelu,
+    .gelu_bwd = gelu_bwd,
     .add = add,
     .accumulate = accumulate,
     .mul = mul,
     .mul1p = mul1p,
+    .gate = gate,
+    .gate_bwd = gate_bwd,
     .scale = scale,
     .square_sum = square_sum,
     .twice = twice,

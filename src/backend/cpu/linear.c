@@ -5,10 +5,10 @@
 
 enum { PACKED_ROWS = 64 }; /* most rows for which packing the weights shows */
 
-/* x[M,K] w[O,K] [b[O]] -> y[M,O]. */
+/* x[...,K] w[O,K] [b[O]] -> y[...,O]. */
 static zs_gemm product_fwd(const zs_call *c)
 {
-    int64_t m = c->in[0].s.d[0], k = c->in[1].s.d[1], o = c->in[1].s.d[0];
+    int64_t m = zs_shape_rows(&c->in[0].s), k = c->in[1].s.d[1], o = c->in[1].s.d[0];
     return (zs_gemm){.a = c->in[0].p,
                      .b = c->in[1].p,
                      .bias = c->in[2].p,
@@ -54,10 +54,10 @@ static void pack(const zs_call *c, void *dst)
 
 const zs_packer zs_fast_linear_packer = {packing, pack};
 
-/* dy[M,O] w[O,K] -> dx[M,K]. */
+/* dy[...,O] w[O,K] -> dx[...,K]. */
 static zs_gemm product_dx(const zs_call *c)
 {
-    int64_t m = c->in[0].s.d[0], k = c->in[1].s.d[1], o = c->in[1].s.d[0];
+    int64_t m = zs_shape_rows(&c->in[0].s), k = c->in[1].s.d[1], o = c->in[1].s.d[0];
     return (zs_gemm){.a = c->in[0].p,
                      .b = c->in[1].p,
                      .y = c->out[0].p,
@@ -85,10 +85,11 @@ static void linear_dx(const zs_call *c)
 
 const zs_kernel zs_fast_linear_dx = {linear_dx, linear_dx_ws};
 
-/* x[M,K] dy[M,O] -> dw[O,K] +=. */
+/* x[...,K] dy[...,O] -> dw[O,K] +=. */
 static zs_gemm product_dw(const zs_call *c)
 {
-    int64_t m = c->in[0].s.d[0], k = c->in[0].s.d[1], o = c->in[1].s.d[1];
+    int64_t m = zs_shape_rows(&c->in[0].s), k = zs_shape_last(&c->in[0].s);
+    int64_t o = zs_shape_last(&c->in[1].s);
     return (zs_gemm){.a = c->in[1].p,
                      .b = c->in[0].p,
                      .y = c->out[0].p,
@@ -109,7 +110,7 @@ enum { COLUMNS = 64 };
 static void bias_columns(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     double sum[COLUMNS];
-    int64_t m = c->in[1].s.d[0], o = c->in[1].s.d[1];
+    int64_t m = zs_shape_rows(&c->in[1].s), o = zs_shape_last(&c->in[1].s);
     (void)thread;
     zs_norm_get()->fold(sum, c->in[1].p + begin, m, o, end - begin);
     for (int64_t j = begin; j < end; j++)
@@ -127,7 +128,7 @@ static void linear_dw(const zs_call *c)
     zs_gemm g = product_dw(c);
     zs_gemm_run(&g, c->threads, c->ws);
     if (c->out[1].p)
-        zs_cpu_for(c, c->in[1].s.d[1], COLUMNS, bias_columns);
+        zs_cpu_for(c, zs_shape_last(&c->in[1].s), COLUMNS, bias_columns);
 }
 
 const zs_kernel zs_fast_linear_dw = {linear_dw, linear_dw_ws};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/cpu/cpu.h"
 
-/* x[M,K] w[O,K] [b[O]] -> y[M,O], rows [begin, end) of M. */
+/* x[...,K] w[O,K] [b[O]] -> y[...,O], rows [begin, end) of M. */
 static void linear_rows(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
@@ -19,12 +19,12 @@ static void linear_rows(const zs_call *c, int64_t begin, int64_t end, int thread
 
 static void linear(const zs_call *c)
 {
-    zs_cpu_for(c, c->in[0].s.d[0], 1, linear_rows);
+    zs_cpu_for(c, zs_shape_rows(&c->in[0].s), 1, linear_rows);
 }
 
 const zs_kernel zs_ref_linear = {linear, NULL};
 
-/* dy[M,O] w[O,K] -> dx[M,K], rows [begin, end) of M. */
+/* dy[...,O] w[O,K] -> dx[...,K], rows [begin, end) of M. */
 static void linear_dx_rows(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
@@ -42,17 +42,18 @@ static void linear_dx_rows(const zs_call *c, int64_t begin, int64_t end, int thr
 
 static void linear_dx(const zs_call *c)
 {
-    zs_cpu_for(c, c->in[0].s.d[0], 1, linear_dx_rows);
+    zs_cpu_for(c, zs_shape_rows(&c->in[0].s), 1, linear_dx_rows);
 }
 
 const zs_kernel zs_ref_linear_dx = {linear_dx, NULL};
 
-/* x[M,K] dy[M,O] -> dw[O,K] += [db[O] +=], rows [begin, end) of O. */
+/* x[...,K] dy[...,O] -> dw[O,K] += [db[O] +=], rows [begin, end) of O. */
 static void linear_dw_rows(const zs_call *c, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const float *x = c->in[0].p, *dy = c->in[1].p;
-    int64_t m = c->in[0].s.d[0], k = c->in[0].s.d[1], o = c->in[1].s.d[1];
+    int64_t m = zs_shape_rows(&c->in[0].s), k = zs_shape_last(&c->in[0].s);
+    int64_t o = zs_shape_last(&c->in[1].s);
     for (int64_t j = begin; j < end; j++) {
         for (int64_t i = 0; i < k; i++) {
             double sum = 0;
@@ -70,7 +71,7 @@ static void linear_dw_rows(const zs_call *c, int64_t begin, int64_t end, int thr
 
 static void linear_dw(const zs_call *c)
 {
-    zs_cpu_for(c, c->in[1].s.d[1], 1, linear_dw_rows);
+    zs_cpu_for(c, zs_shape_last(&c->in[1].s), 1, linear_dw_rows);
 }
 
 const zs_kernel zs_ref_linear_dw = {linear_dw, NULL};
