@@ -24,10 +24,12 @@ static zs_tid resblock(ctx *x, int index, zs_tid h, zs_tid lateral, int64_t out,
     return h;
 }
 
-static zs_tid attention(ctx *x, int index, zs_tid h)
+static zs_tid attention(ctx *x, int index, int level, zs_tid h)
 {
+    const zs_unet_config *c = x->c;
     zs_nn_push(x->nn, "%d", index);
-    h = zs_nn_attention(x->nn, h, x->c->heads);
+    h = zs_nn_attention(x->nn, h,
+                        c->head_channels ? (int)(c->ch[level] / c->head_channels) : c->heads);
     zs_nn_pop(x->nn);
     return h;
 }
@@ -43,7 +45,7 @@ static zs_tid way_down(ctx *x, zs_tid h)
             zs_nn_push(x->nn, "input_blocks.%d", block++);
             h = resblock(x, 0, h, ZS_NONE, c->ch[level], ZS_RESAMPLE_NONE);
             if (c->attn_levels >> level & 1)
-                h = attention(x, 1, h);
+                h = attention(x, 1, level, h);
             zs_nn_pop(x->nn);
             keep(x, level, h);
         }
@@ -59,10 +61,11 @@ static zs_tid way_down(ctx *x, zs_tid h)
 
 static zs_tid middle(ctx *x, zs_tid h)
 {
-    int64_t ch = x->c->ch[x->c->levels - 1];
+    int last = x->c->levels - 1;
+    int64_t ch = x->c->ch[last];
     zs_nn_push(x->nn, "middle_block");
     h = resblock(x, 0, h, ZS_NONE, ch, ZS_RESAMPLE_NONE);
-    h = attention(x, 1, h);
+    h = attention(x, 1, last, h);
     h = resblock(x, 2, h, ZS_NONE, ch, ZS_RESAMPLE_NONE);
     zs_nn_pop(x->nn);
     return h;
@@ -79,7 +82,7 @@ static zs_tid way_up(ctx *x, zs_tid h)
             zs_nn_push(x->nn, "output_blocks.%d", block++);
             h = resblock(x, layer++, h, lateral, c->ch[level], ZS_RESAMPLE_NONE);
             if (c->attn_levels >> level & 1)
-                h = attention(x, layer++, h);
+                h = attention(x, layer++, level, h);
             if (level > 0 && i == c->num_res_blocks)
                 h = resblock(x, layer, h, ZS_NONE, c->ch[level], ZS_RESAMPLE_UP);
             zs_nn_pop(x->nn);
@@ -97,10 +100,17 @@ static zs_tid time_embed(zs_nn *nn, const zs_unet_config *c, zs_tid t)
     return e;
 }
 
-zs_tid zs_unet_build(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid t, zs_tid z)
+static void check_images(zs_nn *nn, const zs_unet_config *c, zs_tid x)
 {
-    ctx k = {.nn = nn, .c = c, .act_z = ZS_NONE};
-    zs_shape s = zs_graph_shape(nn->g, x), sz = zs_graph_shape(nn->g, z);
+    zs_shape s = zs_graph_shape(nn->g, x);
+    if (s.nd == 4 && s.d[3] != c->in_channels)
+        zs_graph_fail(nn->g, ZS_E_INVALID, "the UNet takes images of %lld channels, not %lld",
+                      (long long)c->in_channels, (long long)s.d[3]);
+}
+
+zs_tid zs_unet_trunk(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid act_t, zs_tid act_z)
+{
+    ctx k = {.nn = nn, .c = c, .act_t = act_t, .act_z = act_z};
     if (c->levels < 1 || c->levels > ZS_MAX_LEVELS || c->num_res_blocks < 1 ||
         c->num_res_blocks > ZS_MAX_RES_BLOCKS) {
         zs_graph_fail(nn->g, ZS_E_INVALID,
@@ -109,16 +119,18 @@ zs_tid zs_unet_build(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid t, zs_
                       c->levels, c->num_res_blocks, ZS_MAX_LEVELS, ZS_MAX_RES_BLOCKS);
         return ZS_NONE;
     }
-    if (s.nd == 4 && s.d[3] != c->in_channels)
-        zs_graph_fail(nn->g, ZS_E_INVALID, "the UNet takes images of %lld channels, not %lld",
-                      (long long)c->in_channels, (long long)s.d[3]);
-    if ((sz.nd ? sz.d[1] : 0) != c->z_dim)
-        zs_graph_fail(nn->g, ZS_E_INVALID, "the UNet takes codes of %lld dimensions, not %lld",
-                      (long long)c->z_dim, (long long)(sz.nd ? sz.d[1] : 0));
-    k.act_t = zs_silu(nn->g, time_embed(nn, c, t));
-    if (c->z_dim)
-        k.act_z = zs_silu(nn->g, z);
+    check_images(nn, c, x);
     zs_tid h = way_up(&k, middle(&k, way_down(&k, x)));
     h = zs_nn_groupnorm(nn, "out.0", h, ZS_NONE, ZS_NONE, ZS_ACT_SILU);
     return zs_nn_conv(nn, "out.2", h, c->out_channels, 3, ZS_NONE, ZS_INIT_ZERO);
+}
+
+zs_tid zs_unet_build(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid t, zs_tid z)
+{
+    zs_shape sz = zs_graph_shape(nn->g, z);
+    if ((sz.nd ? sz.d[1] : 0) != c->z_dim)
+        zs_graph_fail(nn->g, ZS_E_INVALID, "the UNet takes codes of %lld dimensions, not %lld",
+                      (long long)c->z_dim, (long long)(sz.nd ? sz.d[1] : 0));
+    zs_tid act_t = zs_silu(nn->g, time_embed(nn, c, t));
+    return zs_unet_trunk(nn, c, x, act_t, c->z_dim ? zs_silu(nn->g, z) : ZS_NONE);
 }
