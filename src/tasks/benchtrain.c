@@ -87,7 +87,7 @@ static void update(step *k)
     k->grad_norm = zs_grad_norm(k->s.b.grad, k->s.b.n);
     k->s.step++;
     k->s.samples += k->row->n;
-    zs_optim_step(&k->optim, &k->s.b, k->s.step, k->grad_norm);
+    zs_train_state_step(&k->s, &k->optim, k->grad_norm);
 }
 
 static double step_flops(const void *state)

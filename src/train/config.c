@@ -79,6 +79,13 @@ static json_t *fixed_part(const zs_train_config *c, uint64_t fingerprint, int64_
                      (json_int_t)o->warmup, "dropout", c->dropout, "flip", c->flip);
 }
 
+/* What only the average of some runs has. */
+static bool add_average(const zs_optim_config *o, json_t *train)
+{
+    return (!o->ema_warmup || json_object_set_new(train, "ema_warmup", json_true()) == 0) &&
+           (!o->ema_first || json_object_set_new(train, "ema_first", json_true()) == 0);
+}
+
 /* What only the training of a prior has; other runs keep the fields that they always had. */
 static bool add_prior(const zs_train_config *c, json_t *train, json_t *run)
 {
@@ -97,7 +104,7 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
     json_t *run = json_pack("{s:o, s:o, s:I, s:I}", "data", zs_json_text(c->data), "init",
                             c->init ? zs_json_text(c->init) : json_null(), "images",
                             (json_int_t)c->images, "micro_batch", (json_int_t)c->micro_batch);
-    json_t *all = model && train && run && add_prior(c, train, run)
+    json_t *all = model && train && run && add_prior(c, train, run) && add_average(&c->optim, train)
                       ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)
                       : NULL;
     if (all && c->note &&

@@ -81,6 +81,12 @@ double zs_optim_lr(const zs_optim_config *c, int64_t step)
     return c->lr * (double)step / (double)c->warmup;
 }
 
+double zs_optim_ema(const zs_optim_config *c, int64_t step)
+{
+    double n = (double)step;
+    return c->ema_warmup ? fmin(c->ema, (1.0 + n) / (10.0 + n)) : c->ema;
+}
+
 typedef struct adam_job {
     zs_optim_buffers b;
     float clip; /* factor on the gradient */
@@ -89,6 +95,7 @@ typedef struct adam_job {
     float beta1, one_beta1, beta2, one_beta2;
     float step, inv_bias2, eps; /* step = lr / bias correction 1 */
     float ema, one_ema;
+    bool ema_first;
 } adam_job;
 
 static void ema_range(const adam_job *j, int64_t begin, int64_t end)
@@ -104,6 +111,8 @@ static void adam_range(void *ctx, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const adam_job j = *(const adam_job *)ctx;
+    if (j.b.ema && j.ema_first)
+        ema_range(&j, begin, end);
     float *restrict p = j.b.param, *restrict g = j.b.grad, *restrict m = j.b.m, *restrict v = j.b.v;
     for (int64_t i = begin; i < end; i++) {
         float w = p[i], d = g[i] * j.clip + w * j.l2;
@@ -115,14 +124,14 @@ static void adam_range(void *ctx, int64_t begin, int64_t end, int thread)
         v[i] = v1;
         g[i] = 0.0f;
     }
-    if (j.b.ema)
+    if (j.b.ema && !j.ema_first)
         ema_range(&j, begin, end); /* the block is still in the cache */
 }
 
 void zs_optim_step(const zs_optim_config *c, const zs_optim_buffers *b, int64_t step,
                    double grad_norm)
 {
-    double lr = zs_optim_lr(c, step), clip = 1.0, t = (double)step;
+    double lr = zs_optim_lr(c, step), clip = 1.0, t = (double)step, ema = zs_optim_ema(c, step);
     if (c->clip > 0.0) /* torch.nn.utils.clip_grad_norm_ */
         clip = fmin(1.0, c->clip / (grad_norm + 1e-6));
     adam_job j = {.b = *b,
@@ -136,7 +145,8 @@ void zs_optim_step(const zs_optim_config *c, const zs_optim_buffers *b, int64_t 
                   .step = (float)(lr / (1.0 - pow(c->beta1, t))),
                   .inv_bias2 = (float)(1.0 / sqrt(1.0 - pow(c->beta2, t))),
                   .eps = (float)c->eps,
-                  .ema = (float)c->ema,
-                  .one_ema = (float)(1.0 - c->ema)};
+                  .ema = (float)ema,
+                  .one_ema = (float)(1.0 - ema),
+                  .ema_first = c->ema_first};
     zs_parallel_for((int64_t)b->n, BLOCK, adam_range, &j);
 }

@@ -14,7 +14,9 @@ typedef struct zs_optim_config {
     double weight_decay; /* >= 0 */
     bool decoupled;      /* AdamW: decay times lr off the weight, instead of into the gradient */
     double clip;         /* > 0: largest gradient norm over all parameters; 0: no clipping */
-    double ema;          /* [0, 1): decay of the moving average, the same at every step */
+    double ema;          /* [0, 1): decay of the moving average */
+    bool ema_warmup;     /* at step n, counted from 1, at most (1+n)/(10+n) (LitEma) */
+    bool ema_first;      /* the average takes the weights in before the step moves them (LitEma) */
     int64_t warmup;      /* >= 0: steps over which lr rises from lr/warmup; 0: none */
 } zs_optim_config;
 
@@ -36,6 +38,9 @@ double zs_grad_norm(const float *g, size_t n);
 
 /* Learning rate of step `step`, counted from 1. */
 double zs_optim_lr(const zs_optim_config *c, int64_t step);
+
+/* Decay of the moving average at step `step`, counted from 1. */
+double zs_optim_ema(const zs_optim_config *c, int64_t step);
 
 /* One update with gradients of norm grad_norm (zs_grad_norm; only read when clipping). step
  * counts from 1. The gradients are zero afterwards, ready for the next sum. */

@@ -29,6 +29,11 @@ void zs_train_state_init(zs_train_state *s, uint64_t seed);
  * model lacks or holds in another shape; also whatever zs_model_open returns. */
 int zs_train_state_take(zs_train_state *s, const char *spec, zs_error *err);
 
+/* One optimiser step with the gradients in s->b, of norm grad_norm (zs_optim_step); s->step is the
+ * number of this step. Parameters that are not trainable stay as they are, and are not decayed
+ * either; the average of plain ones is the weight itself. */
+void zs_train_state_step(zs_train_state *s, const zs_optim_config *c, double grad_norm);
+
 /* Idempotent. */
 void zs_train_state_free(zs_train_state *s);
 

@@ -255,7 +255,7 @@ static int train_step(trainer *t, zs_error *err)
         return numeric_failure(t, err);
     t->s.step++;
     t->s.samples += t->c->batch;
-    zs_optim_step(&t->c->optim, &t->s.b, t->s.step, t->grad_norm);
+    zs_train_state_step(&t->s, &t->c->optim, t->grad_norm);
     t->s.loss_sum += t->loss;
     t->s.loss_count++;
     t->smooth = t->smooth < 0.0 ? t->loss : 0.98 * t->smooth + 0.02 * t->loss;

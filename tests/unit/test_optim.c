@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "train/optim.h"
+#include "train/state.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -25,9 +25,10 @@ static void torch_step(torch_state *s, const zs_optim_config *c, const double *g
     double total = 0.0;
     for (int i = 0; i < n; i++)
         total += g[i] * g[i];
+    double decay = c->ema_warmup ? fmin(c->ema, (1.0 + step) / (10.0 + step)) : c->ema;
     double coef = c->clip > 0.0 ? c->clip / (sqrt(total) + 1e-6) : 1.0;
     for (int i = 0; i < n; i++) {
-        double d = coef < 1.0 ? g[i] * coef : g[i];
+        double d = coef < 1.0 ? g[i] * coef : g[i], before = s->p[i];
         if (c->decoupled)
             s->p[i] *= 1.0 - lr * c->weight_decay;
         else
@@ -36,7 +37,7 @@ static void torch_step(torch_state *s, const zs_optim_config *c, const double *g
         s->v[i] = c->beta2 * s->v[i] + (1.0 - c->beta2) * d * d;
         double denom = sqrt(s->v[i]) / sqrt(1.0 - pow(c->beta2, step)) + c->eps;
         s->p[i] -= lr / (1.0 - pow(c->beta1, step)) * s->m[i] / denom;
-        s->ema[i] = s->ema[i] * c->ema + s->p[i] * (1.0 - c->ema);
+        s->ema[i] -= (1.0 - decay) * (s->ema[i] - (c->ema_first ? before : s->p[i]));
     }
 }
 
@@ -93,6 +94,11 @@ static void test_torch(void **state)
     c.beta1 = 0.8;
     c.beta2 = 0.95;
     c.eps = 1e-3;
+    compare_with_torch(&c);
+    c.ema_warmup = true;
+    compare_with_torch(&c);
+    c.ema = 0.3;
+    c.ema_first = true;
     compare_with_torch(&c);
 }
 
@@ -175,6 +181,63 @@ static void test_threads(void **state)
     assert_memory_equal(e1, e2, sizeof e1);
 }
 
+/* Frozen parameters keep their values, in spite of weight decay; plain ones are their own average;
+ * an alias is no parameter of its own. */
+static void test_treatments(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        bool trainable, plain;
+    } want[] = {{"a", true, false}, {"b", false, false}, {"c", true, true}, {"d", true, false}};
+    zs_error err = {0};
+    zs_params *ps = NULL;
+    zs_train_state s;
+    zs_optim_config c = zs_optim_defaults();
+    assert_int_equal(zs_params_new(&ps, &err), ZS_OK);
+    for (int i = 0; i < 4; i++) {
+        const zs_param p = {.name = want[i].name,
+                            .nd = 1,
+                            .shape = {5},
+                            .init = ZS_INIT_NORMAL,
+                            .fan_in = 1,
+                            .alias = -1,
+                            .trainable = want[i].trainable,
+                            .plain = want[i].plain};
+        assert_int_equal(zs_params_add(ps, &p, &err), i);
+    }
+    zs_param second = *zs_params_at(ps, 0);
+    second.name = "e";
+    second.alias = 0;
+    assert_int_equal(zs_params_add(ps, &second, &err), 4);
+    assert_int_equal(zs_train_state_new(&s, ps, zs_backend_find("cpu"), &err), ZS_OK);
+    zs_train_state_init(&s, 3);
+    c.decoupled = true;
+    c.weight_decay = 0.1;
+    c.lr = 0.01;
+    c.ema_first = true;
+    float start[20];
+    memcpy(start, s.b.param, sizeof start);
+    for (s.step = 1; s.step <= 2; s.step++) {
+        for (int i = 0; i < 20; i++)
+            s.b.grad[i] = i / 5 == 1 ? 0.0f : 1.0f;
+        zs_train_state_step(&s, &c, 1.0);
+    }
+    assert_memory_equal(s.b.param + 5, start + 5, 5 * sizeof(float));
+    assert_memory_equal(s.b.ema + 5, start + 5, 5 * sizeof(float));
+    assert_memory_equal(s.b.ema + 10, s.b.param + 10, 5 * sizeof(float));
+    for (int i = 0; i < 20; i++) {
+        bool moves = i / 5 != 1;
+        assert_true((s.b.param[i] < start[i]) == moves);
+        assert_true((s.b.ema[i] < start[i]) == moves && s.b.grad[i] == 0.0f);
+        /* of the others the average has seen one step, and a ten-thousandth of that */
+        if (moves && i / 5 != 2)
+            assert_close((double)(start[i] - s.b.ema[i]), 0.0, 2e-6);
+    }
+    zs_train_state_free(&s);
+    zs_params_free(&ps);
+}
+
 static void refuse(zs_optim_config c, const char *name)
 {
     zs_error err = {0};
@@ -202,9 +265,10 @@ static void test_validate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_torch),   cmocka_unit_test(test_first_step),
-        cmocka_unit_test(test_warmup),  cmocka_unit_test(test_norm),
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_validate),
+        cmocka_unit_test(test_torch),      cmocka_unit_test(test_first_step),
+        cmocka_unit_test(test_warmup),     cmocka_unit_test(test_norm),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_validate),
+        cmocka_unit_test(test_treatments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
