@@ -89,4 +89,25 @@ zs_tid zs_nn_resblock(zs_nn *nn, zs_tid x, zs_tid lateral, zs_tid act_t, zs_tid 
  * segment. */
 zs_tid zs_nn_attention(zs_nn *nn, zs_tid x, int heads);
 
+/* A block of a vision transformer. */
+typedef struct zs_nn_block {
+    int heads;      /* divides the channels */
+    int64_t hidden; /* width of the MLP */
+    float eps;      /* of both LayerNorms */
+    zs_init init;   /* of the weights of its Linears */
+    zs_tid mod;     /* ZS_NONE, or [N,6C]: [shift|scale|gate] of the attention, then of the MLP */
+} zs_nn_block;
+
+/* x [N,T,C] -> [N,T,C], by parts of the official timm names below the prefix:
+ *     x += gate * attn.proj(attention(attn.qkv(norm1(x))))
+ *     x += gate * mlp.fc2(GELU(mlp.fc1(norm2(x))))
+ * With mod the norms have no parameters: LN(x)(1+scale)+shift (DiT's adaLN-Zero); without, no gate.
+ * Dropout after proj and fc2. One recompute segment. */
+zs_tid zs_nn_transformer(zs_nn *nn, zs_tid x, const zs_nn_block *b);
+
+/* x [N,H,W,C] -> [N,H/patch,W/patch,out]: a Linear of each square of `patch` pixels, which must
+ * fill the image. "<name>.weight" [out,C,patch,patch], "<name>.bias" [out]. */
+zs_tid zs_nn_patch_embed(zs_nn *nn, const char *name, zs_tid x, int64_t out, int patch,
+                         zs_init init);
+
 #endif
