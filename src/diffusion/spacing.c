@@ -38,11 +38,10 @@ static int ldm_steps(int64_t *keep, int64_t *kept, int64_t total, int64_t n, zs_
 {
     int64_t stride = n >= 1 ? total / n : 0;
     if (stride < 1 || (total - 1) / stride * stride + 1 >= total)
-        return zs_fail(
-            err, ZS_E_INVALID,
-            "%lld steps of stride %lld from timestep 1 on run past the end of %lld: use "
-            "a number of steps such as 50, 100 or 250",
-            (long long)n, (long long)stride, (long long)total);
+        return zs_fail(err, ZS_E_INVALID,
+                       "%lld steps of stride %lld from timestep 1 on run past the end of %lld: use "
+                       "a number of steps such as 50, 100 or 250",
+                       (long long)n, (long long)stride, (long long)total);
     for (int64_t t = 1; t < total; t += stride)
         keep[(*kept)++] = t;
     return ZS_OK;

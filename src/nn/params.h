@@ -45,8 +45,8 @@ int zs_params_new(zs_params **out, zs_error *err);
 void zs_params_free(zs_params **ps);
 
 /* Index of the parameter of that name, which is registered at the end of the layout (offsets are
- * contiguous) when it is new. `want` gives name, nd, shape, layout, init, fan_in, trainable,
- * plain and alias; the name is copied. -1 and an error in *err when a registered one has another shape
+ * contiguous) when it is new. `want` gives name, nd, shape, layout, init, fan_in, trainable, plain
+ * and alias; the name is copied. -1 and an error in *err when a registered one has another shape
  * (ZS_E_INVALID), when the layout is sealed and has none (ZS_E_INTERNAL), or on overflow. */
 long zs_params_add(zs_params *ps, const zs_param *want, zs_error *err);
 
