@@ -97,7 +97,8 @@ static zs_param vector_like(int64_t n, zs_init init, int64_t fan_in)
 
 static zs_init bias_init(zs_init weight)
 {
-    return weight == ZS_INIT_ZERO ? ZS_INIT_ZERO : ZS_INIT_UNIFORM;
+    bool uniform = weight == ZS_INIT_UNIFORM || weight == ZS_INIT_KAIMING_NORMAL;
+    return uniform ? ZS_INIT_UNIFORM : ZS_INIT_ZERO;
 }
 
 static int64_t channels(zs_nn *nn, zs_tid x)
@@ -116,6 +117,14 @@ static zs_tid linear_like(zs_nn *nn, const char *name, zs_tid x, zs_param w, zs_
 zs_tid zs_nn_linear(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_init init)
 {
     return linear_like(nn, name, x, weight_like(2, out, channels(nn, x), 1, init), init);
+}
+
+void zs_nn_linear_declare(zs_nn *nn, const char *name, int64_t in, int64_t out, zs_init init)
+{
+    zs_param w = weight_like(2, out, in, 1, init);
+    zs_param b = vector_like(out, bias_init(init), w.fan_in);
+    (void)named(nn, name, "weight", &w);
+    (void)named(nn, name, "bias", &b);
 }
 
 zs_tid zs_nn_pointwise(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_init init)

@@ -32,9 +32,13 @@ void zs_nn_pop(zs_nn *nn);
  * follows from file shape and layout. ZS_NONE when the graph has failed. */
 zs_tid zs_nn_param(zs_nn *nn, const zs_param *want);
 
-/* x[M,K] -> [M,out]; "<name>.weight" [out,K], "<name>.bias" [out]. Weights start as `init`, the
- * bias uniform (zero when init is ZS_INIT_ZERO). */
+/* x[M,K] -> [M,out]; "<name>.weight" [out,K], "<name>.bias" [out]. Weights start as `init`,
+ * the bias uniform as PyTorch's, or zero where init is another choice than PyTorch's own. */
 zs_tid zs_nn_linear(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_init init);
+
+/* Registers the parameters of a zs_nn_linear from `in` to `out` channels that is built later, where
+ * the authors' order of layers is not that of their use. */
+void zs_nn_linear_declare(zs_nn *nn, const char *name, int64_t in, int64_t out, zs_init init);
 
 /* As zs_nn_linear; file weight [out,K,1,1], as the authors' 1x1 convolution of one position. */
 zs_tid zs_nn_pointwise(zs_nn *nn, const char *name, zs_tid x, int64_t out, zs_init init);

@@ -153,30 +153,65 @@ long zs_params_add(zs_params *ps, const zs_param *want, zs_error *err)
 
 /* ---- initial values ---- */
 
+/* Column or row p of a grid as n sines, then n cosines. */
+static void positions(float *w, int64_t n, int64_t p)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double a = (double)p * pow(10000.0, -(double)i / (double)n);
+        w[i] = (float)sin(a);
+        w[n + i] = (float)cos(a);
+    }
+}
+
+static void position_table(float *w, const zs_param *p)
+{
+    int64_t tokens = p->shape[1], ch = p->shape[2], g = (int64_t)sqrt((double)tokens);
+    for (int64_t t = 0; ch % 4 == 0 && t < tokens; t++) {
+        positions(w + t * ch, ch / 4, t % g);
+        positions(w + t * ch + ch / 2, ch / 4, t / g);
+    }
+}
+
+static void fill_uniform(float *w, size_t n, const zs_rng *r, double bound)
+{
+    zs_rng_uniform(w, n, r, 0);
+    for (size_t k = 0; k < n; k++)
+        w[k] = (float)bound * (2 * w[k] - 1);
+}
+
+static void fill_normal(float *w, size_t n, const zs_rng *r, double deviation)
+{
+    zs_rng_normal(w, n, r, 0);
+    for (size_t k = 0; k < n; k++)
+        w[k] *= (float)deviation;
+}
+
+static void init_one(float *w, const zs_param *p, const zs_rng *r)
+{
+    size_t n = (size_t)p->numel;
+    double in = (double)p->fan_in, sides = (double)(p->shape[0] + p->numel / p->shape[0]);
+    switch (p->init) {
+    case ZS_INIT_ZERO: memset(w, 0, n * sizeof *w); break;
+    case ZS_INIT_ONE:
+        for (size_t k = 0; k < n; k++)
+            w[k] = 1;
+        break;
+    case ZS_INIT_UNIFORM: fill_uniform(w, n, r, 1.0 / sqrt(in)); break;
+    case ZS_INIT_XAVIER: fill_uniform(w, n, r, sqrt(6.0 / sides)); break;
+    case ZS_INIT_KAIMING_NORMAL: fill_normal(w, n, r, sqrt(2.0 / in)); break;
+    case ZS_INIT_NORMAL: fill_normal(w, n, r, 1); break;
+    case ZS_INIT_NORMAL_02: fill_normal(w, n, r, 0.02); break;
+    case ZS_INIT_POSITIONS: position_table(w, p); break;
+    }
+}
+
 void zs_params_init(const zs_params *ps, float *flat, uint64_t seed)
 {
     for (size_t i = 0; i < ps->n; i++) {
         const zs_param *p = &ps->p[i];
-        float *w = flat + p->offset;
-        size_t n = (size_t)p->numel;
         zs_rng r = {.seed = seed, .purpose = ZS_RNG_INIT, .index = i};
-        float uniform = (float)(1.0 / sqrt((double)p->fan_in));
-        float normal = (float)sqrt(2.0 / (double)p->fan_in);
-        if (p->alias >= 0)
-            continue;
-        if (p->init == ZS_INIT_UNIFORM)
-            zs_rng_uniform(w, n, &r, 0);
-        else if (p->init == ZS_INIT_KAIMING_NORMAL || p->init == ZS_INIT_NORMAL)
-            zs_rng_normal(w, n, &r, 0);
-        for (size_t k = 0; k < n; k++) {
-            switch (p->init) {
-            case ZS_INIT_ZERO: w[k] = 0; break;
-            case ZS_INIT_ONE: w[k] = 1; break;
-            case ZS_INIT_UNIFORM: w[k] = uniform * (2 * w[k] - 1); break;
-            case ZS_INIT_KAIMING_NORMAL: w[k] *= normal; break;
-            case ZS_INIT_NORMAL: break;
-            }
-        }
+        if (p->alias < 0)
+            init_one(flat + p->offset, p, &r);
     }
 }
 

@@ -21,7 +21,12 @@ typedef enum zs_init {
     ZS_INIT_ONE,
     ZS_INIT_UNIFORM,        /* U(+-1/sqrt(fan_in)): PyTorch's default for weights and biases */
     ZS_INIT_KAIMING_NORMAL, /* N(0, 2/fan_in) */
-    ZS_INIT_NORMAL          /* N(0, 1): PyTorch's default for tables */
+    ZS_INIT_NORMAL,         /* N(0, 1): PyTorch's default for tables */
+    ZS_INIT_NORMAL_02,      /* N(0, 0.02^2) */
+    ZS_INIT_XAVIER,         /* U(+-sqrt(6/(in+out))), where shape[0] is out */
+    ZS_INIT_POSITIONS       /* [1,g*g,C]: sines and cosines of a square grid, row by row. The first
+                               half of the channels says the column, each half [sin | cos] of
+                               10000^(-i/(C/4)) times the position (get_2d_sincos_pos_embed) */
 } zs_init;
 
 typedef struct zs_param {
