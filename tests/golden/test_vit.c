@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/* Frozen vision transformers against RCG's own encoders: MoCo v3 with its projector, DINO, iBOT and
+ * DeiT; preprocessing, positions at another resolution, and the layouts of the full-size models. */
+#include "models/infer_vit.h"
+#include "tests/golden/golden.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const struct {
+    const char *name;
+    double tolerance;
+} backends[] = {{"cpu-ref", 1e-5}, {"cpu", 1e-4}};
+enum { BACKENDS = 2 };
+
+static void check(int status, const zs_error *err)
+{
+    if (status < 0)
+        fail_msg("%s", err->message);
+}
+
+/* A ViT of a golden set, with its weights. */
+typedef struct net {
+    zs_vit_config c;
+    zs_params *ps;
+    float *weights;
+} net;
+
+static void add_outputs(zs_graph *g, const zs_vit_taps *t)
+{
+    zs_graph_output(g, "tokens_in", t->tokens_in);
+    zs_graph_output(g, "block0", t->block0);
+    zs_graph_output(g, "tokens_out", t->tokens_out);
+    zs_graph_output(g, "features", t->features);
+    if (t->head != ZS_NONE)
+        zs_graph_output(g, "head", t->head);
+}
+
+static zs_exec *plan(const net *m, const char *backend, int64_t n)
+{
+    zs_error err = {0};
+    zs_graph *g = NULL;
+    zs_exec *e = NULL;
+    zs_vit_taps taps;
+    check(zs_graph_new(&g, &err), &err);
+    zs_nn nn = {.g = g, .ps = m->ps};
+    zs_shape s = zs_shape4(n, m->c.side, m->c.side, m->c.in_channels);
+    zs_vit_build(&taps, &nn, &m->c, zs_graph_input(g, "x", s));
+    add_outputs(g, &taps);
+    zs_exec_config config = {.backend = zs_backend_find(backend), .flags = ZS_EXEC_POISON};
+    check(zs_exec_new(&e, &g, &config, &err), &err);
+    return e;
+}
+
+/* side 0: that of the file. */
+static void net_open(net *m, const char *set, const char *file, int heads, int64_t side)
+{
+    zs_error err = {0};
+    zs_vit_file at;
+    zs_tensorfile *f = golden_open(set, file);
+    *m = (net){0};
+    assert_int_equal(zs_vit_find(&at, f), ZS_OK);
+    check(zs_vit_infer(&m->c, NULL, f, &at, &err), &err);
+    m->c.heads = heads;
+    m->c.side = side ? side : m->c.side;
+    check(zs_vit_config_validate(&m->c, &err), &err);
+    check(zs_params_new(&m->ps, &err), &err);
+    zs_exec *e = plan(m, "cpu-ref", 1);
+    zs_exec_free(&e);
+    check(zs_vit_match(m->ps, "", f, &at, &err), &err);
+    m->weights = zs_backend_find("cpu")->alloc((size_t)zs_params_numel(m->ps) * sizeof(float));
+    assert_non_null(m->weights);
+    check(zs_vit_import(m->ps, m->weights, "", f, &at, &err), &err);
+    zs_tensorfile_close(&f);
+}
+
+static void net_close(net *m)
+{
+    if (m->weights)
+        zs_backend_find("cpu")->release(m->weights, (size_t)zs_params_numel(m->ps) * sizeof(float));
+    zs_params_free(&m->ps);
+}
+
+static void near(const char *what, const char *backend, const float *got, const float *want,
+                 size_t n, double tolerance)
+{
+    double e = golden_max_error(got, want, n);
+    print_message("%-28s %-8s %.1e\n", what, backend, e);
+    if (!(e <= tolerance))
+        fail_msg("%s differs by %.3g on %s", what, e, backend);
+}
+
+/* ---- a forward pass ---- */
+
+static void compare(zs_exec *e, int backend, zs_tensorfile *f, const char *prefix, const char *name)
+{
+    char full[64];
+    size_t n;
+    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
+    float *want = golden_f32(f, full, &n);
+    zs_shape s = zs_exec_shape(e, name);
+    assert_int_equal(zs_shape_numel(&s), n);
+    near(full, backends[backend].name, zs_exec_output(e, name), want, n,
+         backends[backend].tolerance);
+    zs_free(want);
+}
+
+static void run(zs_exec *e, const net *m, const float *x, size_t n)
+{
+    zs_error err = {0};
+    memcpy(zs_exec_input(e, "x"), x, n * sizeof *x);
+    check(zs_exec_run(e, m->weights, NULL, &(zs_step){0}, &err), &err);
+}
+
+/* The representation from one of the outputs. */
+static void compare_rep(zs_exec *e, int backend, zs_tensorfile *f, const char *prefix,
+                        const char *name, const char *of)
+{
+    char full[64];
+    size_t n;
+    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
+    float *want = golden_f32(f, full, &n);
+    zs_shape s = zs_exec_shape(e, of);
+    float *rep = zs_alloc(n, sizeof *rep);
+    assert_int_equal(zs_shape_numel(&s), n);
+    memcpy(rep, zs_exec_output(e, of), n * sizeof *rep);
+    zs_rep_standardise(rep, s.d[0], s.d[1]);
+    near(full, backends[backend].name, rep, want, n, backends[backend].tolerance);
+    zs_free(want);
+    zs_free(rep);
+}
+
+static void compare_all(const net *m, const char *set, const char *prefix)
+{
+    static const char *const names[] = {"tokens_in", "block0", "tokens_out", "features", "head"};
+    zs_tensorfile *f = golden_open(set, "golden.safetensors");
+    zs_shape xs;
+    float *x = golden_nhwc(f, "preprocessed", &xs);
+    for (int i = 0; i < BACKENDS; i++) {
+        zs_exec *e = plan(m, backends[i].name, xs.d[0]);
+        run(e, m, x, (size_t)zs_shape_numel(&xs));
+        for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
+            compare(e, i, f, prefix, names[k]);
+        compare_rep(e, i, f, prefix, "rep", "head");
+        if (m->c.head != ZS_VIT_HEAD_DINO)
+            compare_rep(e, i, f, prefix, "rep_noproj", "features");
+        zs_exec_free(&e);
+    }
+    zs_free(x);
+    zs_tensorfile_close(&f);
+}
+
+static void moco(void **state)
+{
+    (void)state;
+    golden_need("rcg-mocov3");
+    net m;
+    net_open(&m, "rcg-mocov3", "moco.pth.tar", 4, 0);
+    assert_int_equal(m.c.head, ZS_VIT_HEAD_MOCO);
+    assert_int_equal(m.c.side, 32);
+    compare_all(&m, "rcg-mocov3", "");
+    net_close(&m);
+}
+
+static void others(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *prefix;
+        int head;
+    } nets[] = {{"dino.pth", "dino.", ZS_VIT_HEAD_DINO},
+                {"ibot.pth", "ibot.", ZS_VIT_HEAD_DINO},
+                {"deit.pth", "deit.", ZS_VIT_HEAD_LINEAR}};
+    golden_need("rcg-vits");
+    for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
+        net m;
+        net_open(&m, "rcg-vits", nets[i].file, 3, 0);
+        assert_int_equal(m.c.head, nets[i].head);
+        compare_all(&m, "rcg-vits", nets[i].prefix);
+        net_close(&m);
+    }
+}
+
+/* ---- another resolution ---- */
+
+static void compare_other(const char *file, const char *prefix)
+{
+    char name[64];
+    size_t n;
+    zs_shape xs;
+    net m;
+    zs_tensorfile *f = golden_open("rcg-vits", "golden.safetensors");
+    (void)snprintf(name, sizeof name, "%s.other.image", prefix);
+    float *x = golden_nhwc(f, name, &xs);
+    net_open(&m, "rcg-vits", file, 3, xs.d[1]);
+    (void)snprintf(name, sizeof name, "%s.other.pos_embed", prefix);
+    float *pos = golden_f32(f, name, &n);
+    const zs_param *p = zs_params_at(m.ps, (size_t)zs_params_find(m.ps, "pos_embed"));
+    assert_int_equal(p->numel, n);
+    near(name, "", m.weights + p->offset, pos, n, 1e-6);
+    (void)snprintf(name, sizeof name, "%s.other.", prefix);
+    for (int i = 0; i < BACKENDS; i++) {
+        zs_exec *e = plan(&m, backends[i].name, xs.d[0]);
+        run(e, &m, x, (size_t)zs_shape_numel(&xs));
+        compare(e, i, f, name, "features");
+        zs_exec_free(&e);
+    }
+    zs_free(pos);
+    zs_free(x);
+    net_close(&m);
+    zs_tensorfile_close(&f);
+}
+
+static void other_resolution(void **state)
+{
+    (void)state;
+    golden_need("rcg-vits");
+    compare_other("dino.pth", "dino");
+    compare_other("ibot.pth", "ibot");
+}
+
+/* ---- preprocessing ---- */
+
+static void preprocesses(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"rcg-mocov3", "rcg-vits"};
+    zs_vit_config c = {.side = 32};
+    for (int i = 0; i < 2; i++) {
+        golden_need(sets[i]);
+        zs_tensorfile *f = golden_open(sets[i], "golden.safetensors");
+        zs_shape xs, ys;
+        float *x = golden_nhwc(f, "image", &xs), *want = golden_nhwc(f, "preprocessed", &ys);
+        size_t n = (size_t)zs_shape_numel(&ys);
+        float *got = zs_alloc(n, sizeof *got);
+        for (int64_t k = 0; k < zs_shape_numel(&xs); k++)
+            x[k] = 2 * x[k] - 1;
+        zs_vit_prepare(&c, got, x, xs);
+        near("preprocessed", sets[i], got, want, n, 2e-6);
+        zs_free(x);
+        zs_free(want);
+        zs_free(got);
+        zs_tensorfile_close(&f);
+    }
+}
+
+/* ---- full-size models ---- */
+
+static zs_vit_config full_size(int64_t width, int depth, int heads, int head)
+{
+    static const int64_t dims[] = {0, 256, 256, 1000}, hidden[] = {0, 4096, 2048, 0};
+    return (zs_vit_config){.depth = depth,
+                           .in_channels = 3,
+                           .side = 224,
+                           .patch = 16,
+                           .width = width,
+                           .heads = heads,
+                           .hidden = 4 * width,
+                           .eps = 1e-6,
+                           .head = head,
+                           .head_hidden = hidden[head],
+                           .head_dim = dims[head],
+                           .project = true,
+                           .standardise = true};
+}
+
+/* "name<TAB>2x3x4" against the layout; numbers of batches are no parameters. */
+static bool listed(const zs_params *ps, char *line, const char *prefix)
+{
+    char *tab = strchr(line, '\t'), shape[64] = "";
+    assert_non_null(tab);
+    *tab++ = '\0';
+    tab[strcspn(tab, "\r\n")] = '\0';
+    if (!zs_str_starts(line, prefix) || strstr(line, "num_batches_tracked"))
+        return false;
+    line += strlen(prefix);
+    long i = zs_params_find(ps, line);
+    if (i < 0)
+        fail_msg("no parameter %s", line);
+    const zs_param *p = zs_params_at(ps, (size_t)i);
+    for (int d = 0; d < p->nd; d++)
+        (void)snprintf(shape + strlen(shape), sizeof shape - strlen(shape), d ? "x%lld" : "%lld",
+                       (long long)p->shape[d]);
+    if (strcmp(shape, tab) != 0)
+        fail_msg("%s is %s, not %s", line, shape, tab);
+    return true;
+}
+
+static void compare_layout(const char *file, const zs_vit_config *c, const char *prefix)
+{
+    zs_error err = {0};
+    net m = {.c = *c};
+    char path[512], line[256];
+    size_t n = 0;
+    assert_true(golden_path(path, "keys", file));
+    check(zs_vit_config_validate(c, &err), &err);
+    check(zs_params_new(&m.ps, &err), &err);
+    zs_exec *e = plan(&m, "cpu", 1);
+    zs_exec_free(&e);
+    FILE *t = fopen(path, "r");
+    assert_non_null(t);
+    while (fgets(line, sizeof line, t))
+        n += listed(m.ps, line, prefix);
+    (void)fclose(t);
+    assert_int_equal(n, zs_params_count(m.ps));
+    zs_params_free(&m.ps);
+}
+
+static void layouts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file;
+        int64_t width;
+        int depth, heads, head;
+        const char *prefix;
+    } models[] = {
+        {"mocov3_vit_small.tsv", 384, 12, 12, ZS_VIT_HEAD_MOCO, ""},
+        {"mocov3_vit_base.tsv", 768, 12, 12, ZS_VIT_HEAD_MOCO, ""},
+        {"mocov3_vit_large.tsv", 1024, 24, 16, ZS_VIT_HEAD_MOCO, ""},
+        {"mocov3_vit_base_checkpoint.tsv", 768, 12, 12, ZS_VIT_HEAD_MOCO, "module.base_encoder."},
+        {"dino_vit_base.tsv", 768, 12, 12, ZS_VIT_HEAD_DINO, ""},
+        {"ibot_vit_base.tsv", 768, 12, 12, ZS_VIT_HEAD_DINO, ""},
+        {"deit_vit_base.tsv", 768, 12, 12, ZS_VIT_HEAD_LINEAR, ""}};
+    if (!golden_has_file("keys", models[0].file)) {
+        print_message("SKIPPED: no key lists; set ZSEM_GOLDENS to the folder that has keys/\n");
+        skip();
+    }
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        zs_vit_config c =
+            full_size(models[i].width, models[i].depth, models[i].heads, models[i].head);
+        compare_layout(models[i].file, &c, models[i].prefix);
+    }
+}
+
+static int cleanup(void **state)
+{
+    (void)state;
+    golden_cleanup();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(moco),
+        cmocka_unit_test(others),
+        cmocka_unit_test(other_resolution),
+        cmocka_unit_test(preprocesses),
+        cmocka_unit_test(layouts),
+    };
+    return cmocka_run_group_tests_name("vit", tests, NULL, cleanup);
+}
