@@ -11,14 +11,9 @@ enum { PROBE_TENSORS = 4 };
 
 static const char Z_MEAN[] = "stats.z_mean", Z_STD[] = "stats.z_std";
 
-/* Official names of a box start with its module's, which the box's name replaces. */
 void zs_bundle_name(char *buf, size_t cap, const char *name)
 {
-    zs_box b = zs_param_box(name);
-    size_t skip = b == ZS_BOX_ENCODER ? strlen("encoder.")
-                  : b == ZS_BOX_PRIOR ? strlen("latent_net.")
-                                      : 0;
-    (void)snprintf(buf, cap, "%s.%s", zs_box_name(b), name + skip);
+    (void)snprintf(buf, cap, "%s.%s", zs_box_name(zs_param_box(name)), zs_param_local_name(name));
 }
 
 /* ---- read ---- */
@@ -84,7 +79,7 @@ static size_t data_bytes(const zs_bundle *b, zs_dtype dtype)
         if (zs_params_at(b->params, i)->alias < 0)
             n += (size_t)zs_params_at(b->params, i)->numel;
     n *= zs_dtype_size(dtype);
-    size_t dim = (size_t)b->config->unet.z_dim;
+    size_t dim = (size_t)zs_model_config_z_dim(b->config);
     if (b->probe)
         n += 2 * (size_t)b->probe->attrs * ((size_t)b->probe->dim + 1) * sizeof(float);
     return n + (b->z_mean ? 2 * dim * sizeof(float) : 0) + 1;
@@ -144,7 +139,7 @@ static int put_params(writer *w, zs_error *err)
 
 static int put_stats(writer *w, zs_error *err)
 {
-    int64_t dim = w->b->config->unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(w->b->config);
     if (!w->b->z_mean)
         return ZS_OK;
     int status = put(w, Z_MEAN, 1, &dim, w->b->z_mean, (size_t)dim, ZS_F32, err);

@@ -31,11 +31,11 @@ static int ready_packs(zs_model *m, zs_error *err)
 }
 
 /* Boxes whose weights a network reads. */
-static unsigned boxes_of(zs_net net)
+static unsigned boxes_of(const zs_model_config *c, zs_net net)
 {
     enum { GENERATOR = 1 << ZS_BOX_GENERATOR, ENCODER = 1 << ZS_BOX_ENCODER };
     if (net == ZS_NET_TRAIN)
-        return GENERATOR | ENCODER;
+        return zs_model_config_joint(c) ? GENERATOR | ENCODER : c->classes ? ENCODER : GENERATOR;
     if (net == ZS_NET_ENCODER || net == ZS_NET_CLASSES)
         return ENCODER;
     return net == ZS_NET_PRIOR || net == ZS_NET_PRIOR_TIME || net == ZS_NET_PRIOR_STEP
@@ -45,7 +45,7 @@ static unsigned boxes_of(zs_net net)
 
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err)
 {
-    if (boxes_of(net) & ~m->boxes)
+    if (boxes_of(&m->config, net) & ~m->boxes)
         return zs_fail(err, ZS_E_INTERNAL, "%s was opened without weights that it needs now",
                        m->label);
     zs_net_exec *k = slot_for(m, net, &s);
@@ -75,15 +75,23 @@ static void feed(zs_exec *e, const char *name, const float *src)
     memcpy(zs_exec_input(e, name), src, (size_t)zs_shape_numel(&s) * sizeof *src);
 }
 
-static int feed_t(zs_exec *e, const zs_model *m, const int64_t *t, int64_t n, zs_error *err)
+static int feed_t(zs_exec *e, const zs_model *m, zs_box box, const int64_t *t, int64_t n,
+                  zs_error *err)
 {
     float *dst = zs_exec_input(e, "t");
     int status = ZS_OK;
     for (int64_t i = 0; i < n && status == ZS_OK; i++) {
-        status = zs_model_check_timestep(m, t[i], err);
+        status = zs_model_check_timestep(m, box, t[i], err);
         dst[i] = (float)t[i];
     }
     return status;
+}
+
+static void feed_y(zs_exec *e, const int64_t *y, int64_t n)
+{
+    float *dst = zs_exec_input(e, "y");
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = (float)y[i];
 }
 
 /* ---- checks ---- */
@@ -94,53 +102,92 @@ static int missing(const zs_model *m, zs_box b, zs_error *err)
                    zs_box_name(b));
 }
 
-int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err)
+/* Sides that one box takes; an encoder that prepares its images takes all. */
+static int check_sides(const zs_model *m, zs_box box, zs_shape s, zs_error *err)
 {
-    const zs_model_config *c = &m->config;
-    int deepest = c->unet.levels > c->encoder.levels ? c->unet.levels : c->encoder.levels;
-    int64_t unit = (int64_t)1 << (deepest - 1);
-    if (s.nd != 4 || s.d[3] != c->channels)
-        return zs_fail(err, ZS_E_INVALID, "%s takes images of %" PRId64 " channel(s), not %" PRId64,
-                       m->label, c->channels, s.nd == 4 ? s.d[3] : 0);
-    if (s.d[0] < 1 || s.d[1] < 1 || s.d[2] < 1 || s.d[1] % unit || s.d[2] % unit)
+    zs_ports p;
+    const zs_arch *a = zs_model_config_arch(&m->config, box, NULL);
+    if (!a || a->prepare)
+        return ZS_OK;
+    (void)zs_model_config_ports(&m->config, box, &p);
+    if (p.side && (s.d[1] != p.side || s.d[2] != p.side))
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s takes images of %" PRId64 "x%" PRId64 ", not %" PRId64 "x%" PRId64
+                       "; resize them",
+                       m->label, p.side, p.side, s.d[2], s.d[1]);
+    if (s.d[1] % p.unit || s.d[2] % p.unit)
         return zs_fail(err, ZS_E_INVALID,
                        "%s takes images whose sides are multiples of %" PRId64 ", not %" PRId64
                        "x%" PRId64 "; resize them",
-                       m->label, unit, s.d[2], s.d[1]);
+                       m->label, p.unit, s.d[2], s.d[1]);
     return ZS_OK;
 }
 
-int zs_model_check_timestep(const zs_model *m, int64_t t, zs_error *err)
+int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err)
 {
-    if (t >= 0 && t < m->config.diffusion.T)
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID, "timestep %" PRId64 " is outside 0..%" PRId64 " of %s", t,
-                   m->config.diffusion.T - 1, m->label);
+    int64_t channels = m->config.channels;
+    if (s.nd != 4 || s.d[3] != channels)
+        return zs_fail(err, ZS_E_INVALID, "%s takes images of %" PRId64 " channel(s), not %" PRId64,
+                       m->label, channels, s.nd == 4 ? s.d[3] : 0);
+    if (s.d[0] < 1 || s.d[1] < 1 || s.d[2] < 1)
+        return zs_fail(err, ZS_E_INVALID, "there are no images for %s, or empty ones", m->label);
+    int status = check_sides(m, ZS_BOX_GENERATOR, s, err);
+    return status == ZS_OK ? check_sides(m, ZS_BOX_ENCODER, s, err) : status;
 }
 
-int zs_model_check_eps(const zs_model *m, zs_shape xs, const float *z, zs_error *err)
+const zs_process_config *zs_model_process(const zs_model_config *c, zs_box box)
 {
-    int64_t dim = m->config.unet.z_dim;
-    if (!zs_model_has(m, ZS_BOX_GENERATOR))
+    return box == ZS_BOX_PRIOR ? &c->latent : &c->diffusion;
+}
+
+int zs_model_check_timestep(const zs_model *m, zs_box box, int64_t t, zs_error *err)
+{
+    int64_t T = zs_model_process(&m->config, box)->T;
+    if (t >= 0 && t < T)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID, "timestep %" PRId64 " is outside 0..%" PRId64 " of %s", t,
+                   T - 1, m->label);
+}
+
+static int check_classes(const zs_model *m, zs_box box, int64_t n, const int64_t *y, zs_error *err)
+{
+    zs_ports p;
+    (void)zs_model_config_ports(&m->config, box, &p);
+    if (!y != !p.classes)
+        return zs_fail(err, ZS_E_INVALID,
+                       p.classes ? "the %s of %s needs a class" : "the %s of %s takes no classes",
+                       zs_box_name(box), m->label);
+    for (int64_t i = 0; y && i < n; i++)
+        if (y[i] < 0 || y[i] >= p.classes)
+            return zs_fail(err, ZS_E_INVALID,
+                           "class %" PRId64 " is outside 0..%" PRId64 " of the %s of %s", y[i],
+                           p.classes - 1, zs_box_name(box), m->label);
+    return ZS_OK;
+}
+
+int zs_model_check_eps(const zs_model *m, zs_shape xs, const zs_cond *cond, zs_error *err)
+{
+    zs_ports p;
+    if (!zs_model_config_ports(&m->config, ZS_BOX_GENERATOR, &p))
         return missing(m, ZS_BOX_GENERATOR, err);
     int status = zs_model_check_images(m, xs, err);
     if (status < 0)
         return status;
-    if (dim && !z)
+    if (p.z_dim && !cond->z)
         return zs_fail(err, ZS_E_INVALID, "%s needs z_sem, the semantic code of %lld numbers",
-                       m->label, (long long)dim);
-    if (!dim && z)
+                       m->label, (long long)p.z_dim);
+    if (!p.z_dim && cond->z)
         return zs_fail(err, ZS_E_INVALID, "%s is unconditional and takes no z_sem", m->label);
-    return ZS_OK;
+    return check_classes(m, ZS_BOX_GENERATOR, xs.d[0], cond->y, err);
 }
 
-int zs_model_check_prior(const zs_model *m, int64_t n, zs_error *err)
+int zs_model_check_prior(const zs_model *m, int64_t n, const int64_t *y, zs_error *err)
 {
     if (!zs_model_has(m, ZS_BOX_PRIOR))
         return missing(m, ZS_BOX_PRIOR, err);
     if (n < 1)
         return zs_fail(err, ZS_E_INVALID, "there are no codes to run the prior of %s on", m->label);
-    return ZS_OK;
+    return check_classes(m, ZS_BOX_PRIOR, n, y, err);
 }
 
 /* ---- calls ---- */
@@ -148,30 +195,53 @@ int zs_model_check_prior(const zs_model *m, int64_t n, zs_error *err)
 /* What one run of a network reads and writes, per sample. */
 typedef struct io {
     zs_net net;
+    zs_box box;
     zs_shape s;       /* of x for all samples; d[0] is their number */
     const float *x;   /* numel/n floats per sample */
     const int64_t *t; /* or NULL */
-    const float *z;   /* z_dim per sample, or NULL */
+    zs_cond cond;
     int64_t z_dim;
     float *out;
     int64_t out_dim; /* floats per sample */
 } io;
+
+/* Images go into the network as they are, or as the encoder prepares them. */
+static void feed_x(zs_exec *e, const zs_model *m, const io *a, int64_t first, zs_shape s)
+{
+    const void *config = NULL;
+    const zs_arch *arch = zs_model_config_arch(&m->config, a->box, &config);
+    const float *x = a->x + first * (zs_shape_numel(&a->s) / a->s.d[0]);
+    if (arch->prepare)
+        arch->prepare(config, zs_exec_input(e, "x"), x, s);
+    else
+        feed(e, "x", x);
+}
+
+/* The shape that the network sees of images of shape s. */
+static zs_shape network_shape(const zs_model *m, zs_box box, zs_shape s)
+{
+    zs_ports p;
+    const zs_arch *arch = zs_model_config_arch(&m->config, box, NULL);
+    (void)zs_model_config_ports(&m->config, box, &p);
+    return arch->prepare ? zs_shape4(s.d[0], p.side, p.side, s.d[3]) : s;
+}
 
 static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_error *err)
 {
     zs_step step = {.grad_scale = 1, .weights = m->version};
     zs_shape s = a->s;
     zs_exec *e = NULL;
-    int64_t x_dim = zs_shape_numel(&a->s) / a->s.d[0];
     s.d[0] = n;
-    int status = zs_model_exec(&e, m, a->net, s, err);
+    int status = zs_model_exec(&e, m, a->net, network_shape(m, a->box, s), err);
     if (status < 0)
         return status;
-    feed(e, "x", a->x + first * x_dim);
-    if (a->z)
-        feed(e, "z", a->z + first * a->z_dim);
+    feed_x(e, m, a, first, s);
+    if (a->cond.z)
+        feed(e, "z", a->cond.z + first * a->z_dim);
+    if (a->cond.y)
+        feed_y(e, a->cond.y + first, n);
     if (a->t)
-        status = feed_t(e, m, a->t + first, n, err);
+        status = feed_t(e, m, a->box, a->t + first, n, err);
     if (status == ZS_OK)
         status = zs_exec_run(e, m->weights, NULL, &step, err);
     if (status == ZS_OK)
@@ -192,18 +262,34 @@ static int run_all(zs_model *m, const io *a, zs_error *err)
 
 int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err)
 {
-    io a = {.net = ZS_NET_ENCODER, .s = xs, .x = x, .out = z};
-    if (!zs_model_has(m, ZS_BOX_ENCODER))
+    zs_ports p;
+    const void *config = NULL;
+    const zs_arch *arch = zs_model_config_arch(&m->config, ZS_BOX_ENCODER, &config);
+    if (!zs_model_config_ports(&m->config, ZS_BOX_ENCODER, &p))
         return missing(m, ZS_BOX_ENCODER, err);
-    a.out_dim = m->config.encoder.z_dim;
+    io a = {.net = ZS_NET_ENCODER,
+            .box = ZS_BOX_ENCODER,
+            .s = xs,
+            .x = x,
+            .out = z,
+            .out_dim = p.z_dim};
     int status = zs_model_check_images(m, xs, err);
-    return status == ZS_OK ? run_all(m, &a, err) : status;
+    if (status == ZS_OK)
+        status = run_all(m, &a, err);
+    if (status == ZS_OK && arch->finish)
+        arch->finish(config, z, xs.d[0]);
+    return status;
 }
 
 int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, zs_error *err)
 {
-    io a = {.net = ZS_NET_CLASSES, .s = xs, .x = x, .out = logits, .out_dim = m->config.classes};
-    if (m->config.kind != ZS_MODEL_ENCODER)
+    io a = {.net = ZS_NET_CLASSES,
+            .box = ZS_BOX_ENCODER,
+            .s = xs,
+            .x = x,
+            .out = logits,
+            .out_dim = m->config.classes};
+    if (!m->config.classes)
         return zs_fail(err, ZS_E_INVALID,
                        "%s tells no classes apart; use one made by zsem train encoder", m->label);
     int status = zs_model_check_images(m, xs, err);
@@ -211,44 +297,78 @@ int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, z
 }
 
 int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const int64_t *t,
-                 const float *z, zs_error *err)
+                 const zs_cond *cond, zs_error *err)
 {
-    const zs_unet_config *c = &m->config.unet;
-    io a = {.net = ZS_NET_UNET, .s = xs, .x = x_t, .t = t, .z = z, .z_dim = c->z_dim, .out = eps};
-    int status = zs_model_check_eps(m, xs, z, err);
-    a.out_dim = xs.nd == 4 ? xs.d[1] * xs.d[2] * c->out_channels : 0;
+    static const zs_cond nothing;
+    zs_ports p;
+    (void)zs_model_config_ports(&m->config, ZS_BOX_GENERATOR, &p);
+    io a = {.net = ZS_NET_GENERATOR,
+            .box = ZS_BOX_GENERATOR,
+            .s = xs,
+            .x = x_t,
+            .t = t,
+            .cond = cond ? *cond : nothing,
+            .z_dim = p.z_dim,
+            .out = eps};
+    int status = zs_model_check_eps(m, xs, &a.cond, err);
+    a.out_dim = xs.nd == 4 ? xs.d[1] * xs.d[2] * p.out_channels : 0;
     return status == ZS_OK ? run_all(m, &a, err) : status;
 }
 
 int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
-                       zs_error *err)
+                       const int64_t *y, zs_error *err)
 {
-    int64_t dim = m->config.prior.z_dim;
-    io a = {.net = ZS_NET_PRIOR, .x = z_t, .t = t, .out = out, .out_dim = dim};
-    int status = zs_model_check_prior(m, n, err);
-    a.s = zs_shape2(n, dim);
+    zs_ports p;
+    (void)zs_model_config_ports(&m->config, ZS_BOX_PRIOR, &p);
+    io a = {.net = ZS_NET_PRIOR,
+            .box = ZS_BOX_PRIOR,
+            .s = zs_shape2(n, p.z_dim),
+            .x = z_t,
+            .t = t,
+            .cond = {.y = y},
+            .out = out,
+            .out_dim = p.z_dim};
+    int status = zs_model_check_prior(m, n, y, err);
     return status == ZS_OK ? run_all(m, &a, err) : status;
 }
 
-int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
-                  zs_shape xs, const int64_t *t, const float *noise, zs_error *err)
+/* An encoder that is trained with the generator makes what others are given. */
+static int check_grad(const zs_model *m, const float *x0, zs_shape xs, const zs_cond *cond,
+                      zs_error *err)
 {
-    zs_step step = {.grad_scale = 1};
-    zs_exec *e = NULL;
     if (!zs_model_has(m, ZS_BOX_GENERATOR))
         return missing(m, ZS_BOX_GENERATOR, err);
+    if (!zs_model_config_joint(&m->config))
+        return zs_model_check_eps(m, xs, cond, err);
     int status = zs_model_check_images(m, xs, err);
-    if (status == ZS_OK && m->config.kind == ZS_MODEL_DIFFAE && !x0)
+    if (status == ZS_OK && !x0)
         status = zs_fail(err, ZS_E_INVALID, "%s needs x0, the image to encode", m->label);
+    return status;
+}
+
+int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
+                  zs_shape xs, const int64_t *t, const float *noise, const zs_cond *cond,
+                  zs_error *err)
+{
+    static const zs_cond nothing;
+    zs_step step = {.grad_scale = 1};
+    zs_exec *e = NULL;
+    if (!cond)
+        cond = &nothing;
+    int status = check_grad(m, x0, xs, cond, err);
     if (status == ZS_OK)
         status = zs_model_exec(&e, m, ZS_NET_TRAIN, xs, err);
     if (status < 0)
         return status;
-    if (m->config.kind == ZS_MODEL_DIFFAE)
+    if (zs_model_config_joint(&m->config))
         feed(e, "x0", x0);
+    else if (cond->z)
+        feed(e, "z", cond->z);
+    if (cond->y)
+        feed_y(e, cond->y, xs.d[0]);
     feed(e, "x_t", x_t);
     feed(e, "noise", noise);
-    status = feed_t(e, m, t, xs.d[0], err);
+    status = feed_t(e, m, ZS_BOX_GENERATOR, t, xs.d[0], err);
     if (status == ZS_OK)
         status = zs_exec_run(e, m->weights, grads, &step, err);
     if (status == ZS_OK)

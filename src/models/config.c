@@ -1,176 +1,276 @@
 /* SPDX-License-Identifier: MIT */
-/* Ranges of every field; overrides. */
+/* What fills the boxes of a model, and whether it fits together. */
 #include "models/config.h"
 
 #include <string.h>
 
-static int range(zs_error *err, const char *field, int64_t v, int64_t lo, int64_t hi)
-{
-    if (v >= lo && v <= hi)
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID, "%s is %lld, outside %lld..%lld", field, (long long)v,
-                   (long long)lo, (long long)hi);
-}
+/* ---- architectures ---- */
 
-static int even(zs_error *err, const char *field, int64_t v)
-{
-    int status = range(err, field, v, 2, 4096);
-    if (status == ZS_OK && v % 2)
-        return zs_fail(err, ZS_E_INVALID, "%s is %lld; it must be even", field, (long long)v);
-    return status;
-}
-
-static int dropout(zs_error *err, const char *field, double p)
-{
-    if (p >= 0 && p < 1)
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID, "%s is %g, outside 0 <= p < 1", field, p);
-}
-
-/* What UNet and encoder share. */
-static int check_levels(zs_error *err, const char *what, int levels, const int64_t *ch, int blocks,
-                        uint32_t attn, int heads)
-{
-    char field[64];
-    (void)snprintf(field, sizeof field, "%s.levels", what);
-    int status = range(err, field, levels, 1, ZS_MAX_LEVELS);
-    (void)snprintf(field, sizeof field, "%s.num_res_blocks", what);
-    if (status == ZS_OK)
-        status = range(err, field, blocks, 1, ZS_MAX_RES_BLOCKS);
-    (void)snprintf(field, sizeof field, "%s.heads", what);
-    if (status == ZS_OK)
-        status = range(err, field, heads, 1, 64);
-    if (status == ZS_OK && attn >> levels)
-        return zs_fail(err, ZS_E_INVALID, "%s has attention at a level it does not have", what);
-    for (int i = 0; status == ZS_OK && i < levels; i++) {
-        (void)snprintf(field, sizeof field, "%s.channels[%d]", what, i);
-        status = range(err, field, ch[i], 1, 16384);
-        bool attends = attn >> i & 1 || i == levels - 1;
-        if (status == ZS_OK && attends && ch[i] % heads)
-            return zs_fail(err, ZS_E_INVALID, "%s is %lld, which %d attention heads do not divide",
-                           field, (long long)ch[i], heads);
+/* The first of a box is what metadata that names none means. */
+static const struct slot {
+    const zs_arch *arch;
+    size_t at, size; /* of its configuration in a zs_model_config */
+} slots[] = {
+#define SLOT(arch, member)                                                             \
+    {                                                                                  \
+        &arch, offsetof(zs_model_config, member), sizeof((zs_model_config *)0)->member \
     }
-    return status;
+    SLOT(zs_arch_unet, unet),
+    SLOT(zs_arch_sem_encoder, sem_encoder),
+    SLOT(zs_arch_latent_mlp, latent_mlp),
+#undef SLOT
+};
+enum { SLOTS = sizeof slots / sizeof slots[0] };
+
+static const char *const box_names[ZS_BOX_COUNT] = {"generator", "encoder", "prior", "first_stage",
+                                                    "probe"};
+
+const char *zs_box_name(zs_box b)
+{
+    return box_names[b];
 }
 
-static int check_unet(const zs_unet_config *c, zs_error *err)
+const zs_arch *zs_arch_at(size_t i)
 {
-    int status = check_levels(err, "generator", c->levels, c->ch, c->num_res_blocks, c->attn_levels,
-                              c->heads);
-    if (status == ZS_OK)
-        status = range(err, "generator.in_channels", c->in_channels, 1, 64);
-    if (status == ZS_OK)
-        status = range(err, "generator.out_channels", c->out_channels, 1, 64);
-    if (status == ZS_OK)
-        status = even(err, "generator.model_channels", c->model_channels);
-    if (status == ZS_OK)
-        status = range(err, "generator.embed_channels", c->embed_channels, 1, 16384);
-    if (status == ZS_OK)
-        status = range(err, "generator.z_dim", c->z_dim, 0, 65536);
-    return status == ZS_OK ? dropout(err, "generator.dropout", c->dropout) : status;
+    return i < SLOTS ? slots[i].arch : NULL;
 }
 
-static int check_encoder(const zs_sem_encoder_config *c, zs_error *err)
+const zs_arch *zs_arch_find(zs_box box, const char *name)
 {
-    int status =
-        check_levels(err, "encoder", c->levels, c->ch, c->num_res_blocks, c->attn_levels, c->heads);
-    if (status == ZS_OK)
-        status = range(err, "encoder.in_channels", c->in_channels, 1, 64);
-    return status == ZS_OK ? range(err, "encoder.z_dim", c->z_dim, 1, 65536) : status;
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].arch->box == box && (!name || strcmp(slots[i].arch->name, name) == 0))
+            return slots[i].arch;
+    return NULL;
 }
 
-static int check_prior(const zs_latent_mlp_config *c, zs_error *err)
+static const void *config_at(const zs_model_config *c, const struct slot *s)
 {
-    int status = range(err, "prior.layers", c->layers, 2, 64);
-    if (status == ZS_OK)
-        status = range(err, "prior.z_dim", c->z_dim, 1, 65536);
-    if (status == ZS_OK)
-        status = range(err, "prior.hidden", c->hidden, 1, 65536);
-    if (status == ZS_OK)
-        status = even(err, "prior.time_channels", c->time_channels);
-    if (status == ZS_OK && c->layers < 64 && c->skips >> c->layers)
-        return zs_fail(err, ZS_E_INVALID, "prior.skips names a layer beyond the last of %d",
-                       c->layers);
-    return status == ZS_OK ? dropout(err, "prior.dropout", c->dropout) : status;
+    return (const char *)c + s->at;
+}
+
+static const struct slot *filled(const zs_model_config *c, zs_box box)
+{
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].arch->box == box &&
+            zs_fields_present(slots[i].arch->fields, config_at(c, &slots[i])))
+            return &slots[i];
+    return NULL;
+}
+
+const zs_arch *zs_model_config_arch(const zs_model_config *c, zs_box box, const void **config)
+{
+    const struct slot *s = filled(c, box);
+    if (s && config)
+        *config = config_at(c, s);
+    return s ? s->arch : NULL;
+}
+
+void *zs_model_config_slot(zs_model_config *c, const zs_arch *a)
+{
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].arch == a)
+            return (char *)c + slots[i].at;
+    return NULL;
+}
+
+bool zs_model_config_ports(const zs_model_config *c, zs_box box, zs_ports *p)
+{
+    const void *config = NULL;
+    const zs_arch *a = zs_model_config_arch(c, box, &config);
+    *p = (zs_ports){0};
+    if (a)
+        a->ports(config, p);
+    return a != NULL;
+}
+
+int64_t zs_model_config_z_dim(const zs_model_config *c)
+{
+    zs_ports p;
+    for (int b = 0; b < ZS_BOX_COUNT; b++)
+        if (zs_model_config_ports(c, (zs_box)b, &p) && p.z_dim)
+            return p.z_dim;
+    return 0;
+}
+
+bool zs_model_config_joint(const zs_model_config *c)
+{
+    zs_ports p;
+    return zs_model_config_ports(c, ZS_BOX_GENERATOR, &p) && p.z_dim && c->sem_encoder.levels;
+}
+
+void zs_model_config_clear(zs_model_config *c, zs_box box)
+{
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].arch->box == box)
+            memset((char *)c + slots[i].at, 0, slots[i].size);
+}
+
+void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config *from)
+{
+    zs_model_config_clear(c, box);
+    for (size_t i = 0; i < SLOTS; i++)
+        if (slots[i].arch->box == box)
+            memcpy((char *)c + slots[i].at, config_at(from, &slots[i]), slots[i].size);
+    if (box == ZS_BOX_GENERATOR)
+        c->diffusion = from->diffusion;
+    if (box == ZS_BOX_PRIOR)
+        c->latent = from->latent;
+    if (box == ZS_BOX_ENCODER)
+        c->classes = from->classes;
+    if (box == ZS_BOX_GENERATOR || (box == ZS_BOX_ENCODER && !c->channels)) {
+        c->image_size = from->image_size;
+        c->channels = from->channels;
+        memcpy(c->fit, from->fit, sizeof c->fit);
+    }
+}
+
+/* ---- processes ---- */
+
+const zs_process_config zs_process_diffae = {1000, "linear", "eps", "fixed_large", true};
+const zs_process_config zs_process_diffae_latent = {1000, "const0.008", "eps", "fixed_large",
+                                                    false};
+
+static bool is_beta(const char *s, size_t n)
+{
+    char word[24];
+    double beta;
+    if (n >= sizeof word)
+        return false;
+    memcpy(word, s, n);
+    word[n] = 0;
+    return zs_str_to_f64(word, &beta) && beta > 0 && beta < 1;
 }
 
 static bool schedule_name(const char *s)
 {
-    double beta;
     if (strcmp(s, "linear") == 0 || strcmp(s, "cosine") == 0)
         return true;
-    return zs_str_starts(s, "const") && zs_str_to_f64(s + 5, &beta) && beta > 0 && beta < 1;
+    if (zs_str_starts(s, "const"))
+        return is_beta(s + 5, strlen(s + 5));
+    size_t first = zs_str_starts(s, "sqrt") ? strcspn(s + 4, ":") : 0;
+    return first && s[4 + first] && is_beta(s + 4, first) &&
+           is_beta(s + 5 + first, strlen(s + 5 + first));
 }
 
-static int check_diffusion(const zs_diffusion_config *c, zs_error *err)
+static bool one_of(const char *s, const char *const *names)
 {
-    const char *bad = !schedule_name(c->beta_schedule)          ? c->beta_schedule
-                      : !schedule_name(c->latent_beta_schedule) ? c->latent_beta_schedule
-                                                                : NULL;
-    if (bad)
+    for (; *names; names++)
+        if (strcmp(s, *names) == 0)
+            return true;
+    return false;
+}
+
+static int check_process(const zs_process_config *c, const char *what, zs_error *err)
+{
+    static const char *const predictions[] = {"eps", "x0", NULL};
+    static const char *const variances[] = {"fixed_large", "fixed_small", "learned", NULL};
+    if (!schedule_name(c->beta_schedule))
         return zs_fail(err, ZS_E_INVALID,
-                       "the beta schedule \"%s\" is unknown; use linear, cosine or const<beta> "
-                       "such as const0.008",
-                       bad);
-    return range(err, "diffusion.T", c->T, 1, 1000000);
+                       "the beta schedule \"%s\" is unknown; use linear, cosine, const<beta> "
+                       "such as const0.008 or sqrt<first>:<last> such as sqrt0.0015:0.0195",
+                       c->beta_schedule);
+    if (!one_of(c->prediction, predictions))
+        return zs_fail(err, ZS_E_INVALID, "%s.prediction is \"%s\"; use eps or x0", what,
+                       c->prediction);
+    if (!one_of(c->variance, variances))
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s.variance is \"%s\"; use fixed_large, fixed_small or learned", what,
+                       c->variance);
+    if (c->T < 1 || c->T > 1000000)
+        return zs_fail(err, ZS_E_INVALID, "%s.T is %lld, outside 1..1000000", what,
+                       (long long)c->T);
+    return ZS_OK;
+}
+
+/* ---- how the boxes fit ---- */
+
+static int check_box(const zs_model_config *c, zs_box box, zs_error *err)
+{
+    const zs_arch *first = NULL;
+    for (size_t i = 0; i < SLOTS; i++) {
+        const zs_arch *a = slots[i].arch;
+        const void *config = config_at(c, &slots[i]);
+        if (a->box != box || !zs_fields_present(a->fields, config))
+            continue;
+        if (first)
+            return zs_fail(err, ZS_E_INVALID, "the %s is both %s and %s", zs_box_name(box),
+                           first->name, a->name);
+        first = a;
+        int status = zs_fields_check(a->fields, config, zs_box_name(box), err);
+        if (status == ZS_OK && a->check)
+            status = a->check(config, err);
+        if (status < 0)
+            return status;
+    }
+    return ZS_OK;
+}
+
+static int check_unit(const zs_model_config *c, zs_box box, zs_error *err)
+{
+    zs_ports p;
+    if (!zs_model_config_ports(c, box, &p) || !p.unit || c->image_size % p.unit == 0)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID, "image_size is %lld; the %s needs a multiple of %lld",
+                   (long long)c->image_size, zs_box_name(box), (long long)p.unit);
 }
 
 static int check_image(const zs_model_config *c, zs_error *err)
 {
-    int deepest = c->unet.levels > c->encoder.levels ? c->unet.levels : c->encoder.levels;
-    int64_t unit = (int64_t)1 << (deepest - 1);
+    zs_ports g, e;
+    bool generator = zs_model_config_ports(c, ZS_BOX_GENERATOR, &g);
+    bool encoder = zs_model_config_ports(c, ZS_BOX_ENCODER, &e);
+    if (!generator && !encoder && c->channels == 0)
+        return ZS_OK;
     if (c->channels != 1 && c->channels != 3)
         return zs_fail(err, ZS_E_INVALID, "channels is %lld; images have 1 or 3",
                        (long long)c->channels);
-    if ((c->unet.levels && c->channels != c->unet.in_channels) ||
-        (c->encoder.levels && c->channels != c->encoder.in_channels))
+    if ((generator && c->channels != g.in_channels) || (encoder && c->channels != e.in_channels))
         return zs_fail(err, ZS_E_INVALID,
                        "channels is %lld, but the generator takes %lld and the encoder %lld",
-                       (long long)c->channels, (long long)c->unet.in_channels,
-                       (long long)c->encoder.in_channels);
+                       (long long)c->channels, (long long)g.in_channels, (long long)e.in_channels);
     if (strcmp(c->fit, "crop") != 0 && strcmp(c->fit, "pad") != 0)
         return zs_fail(err, ZS_E_INVALID, "fit is \"%s\"; use crop or pad", c->fit);
-    if (c->image_size % unit)
-        return zs_fail(err, ZS_E_INVALID,
-                       "image_size is %lld; a network of %d levels needs a multiple of %lld",
-                       (long long)c->image_size, deepest, (long long)unit);
-    return range(err, "image_size", c->image_size, 0, 65536);
+    if (c->image_size < 0 || c->image_size > 65536)
+        return zs_fail(err, ZS_E_INVALID, "image_size is %lld, outside 0..65536",
+                       (long long)c->image_size);
+    int status = check_unit(c, ZS_BOX_GENERATOR, err);
+    return status == ZS_OK ? check_unit(c, ZS_BOX_ENCODER, err) : status;
 }
 
-/* Codes mean the same thing in every box. */
+/* Representations mean the same thing in every box. */
 static int check_codes(const zs_model_config *c, zs_error *err)
 {
-    if (c->kind == ZS_MODEL_ENCODER) {
-        if (c->unet.levels || c->prior.layers)
-            return zs_fail(err, ZS_E_INVALID, "an encoder has neither generator nor prior");
-        return range(err, "classes", c->classes, 2, 1 << 24);
-    }
-    if (c->classes)
-        return zs_fail(err, ZS_E_INVALID, "only an encoder has classes, and this model has %lld",
+    zs_ports g, e, p;
+    bool generator = zs_model_config_ports(c, ZS_BOX_GENERATOR, &g);
+    bool encoder = zs_model_config_ports(c, ZS_BOX_ENCODER, &e);
+    bool prior = zs_model_config_ports(c, ZS_BOX_PRIOR, &p);
+    if (!generator && !encoder && !prior && !filled(c, ZS_BOX_FIRST_STAGE))
+        return zs_fail(err, ZS_E_INVALID, "the model has no network");
+    if (c->classes && (!c->sem_encoder.levels || generator || prior))
+        return zs_fail(err, ZS_E_INVALID,
+                       "only an encoder alone has classes, and this model has %lld",
                        (long long)c->classes);
-    if (c->kind == ZS_MODEL_DDPM) {
-        if (c->unet.z_dim || c->encoder.levels || c->prior.layers)
-            return zs_fail(err, ZS_E_INVALID, "a ddpm has neither codes nor encoder nor prior");
-        return ZS_OK;
-    }
-    if (c->unet.z_dim != c->encoder.z_dim || (c->prior.layers && c->prior.z_dim != c->unet.z_dim))
+    if (c->classes && (c->classes < 2 || c->classes > 1 << 24))
+        return zs_fail(err, ZS_E_INVALID, "classes is %lld, outside 2..16777216",
+                       (long long)c->classes);
+    if ((generator && encoder && g.z_dim != e.z_dim) ||
+        (generator && prior && g.z_dim != p.z_dim) || (encoder && prior && e.z_dim != p.z_dim))
         return zs_fail(err, ZS_E_INVALID, "z_dim differs: generator %lld, encoder %lld, prior %lld",
-                       (long long)c->unet.z_dim, (long long)c->encoder.z_dim,
-                       (long long)c->prior.z_dim);
+                       (long long)g.z_dim, (long long)e.z_dim, (long long)p.z_dim);
     return ZS_OK;
 }
 
 int zs_model_config_validate(const zs_model_config *c, zs_error *err)
 {
-    int status = c->kind == ZS_MODEL_ENCODER ? ZS_OK : check_unet(&c->unet, err);
-    if (status == ZS_OK && c->kind != ZS_MODEL_DDPM)
-        status = check_encoder(&c->encoder, err);
-    if (status == ZS_OK && c->prior.layers)
-        status = check_prior(&c->prior, err);
+    int status = ZS_OK;
+    for (int b = 0; status == ZS_OK && b < ZS_BOX_COUNT; b++)
+        status = check_box(c, (zs_box)b, err);
     if (status == ZS_OK)
         status = check_codes(c, err);
-    if (status == ZS_OK)
-        status = check_diffusion(&c->diffusion, err);
+    if (status == ZS_OK && filled(c, ZS_BOX_GENERATOR))
+        status = check_process(&c->diffusion, "diffusion", err);
+    if (status == ZS_OK && filled(c, ZS_BOX_PRIOR))
+        status = check_process(&c->latent, "latent", err);
     return status == ZS_OK ? check_image(c, err) : status;
 }
 

@@ -9,41 +9,73 @@
 
 #include <jansson.h>
 
-typedef enum zs_model_kind {
-    ZS_MODEL_DIFFAE,
-    ZS_MODEL_DDPM,
-    ZS_MODEL_ENCODER, /* an encoder and a linear classifier of its codes: no generator */
-    ZS_MODEL_KINDS
-} zs_model_kind;
+/* The diffusion process that a network was made for. */
+typedef struct zs_process_config {
+    int64_t T;              /* 1..1000000 training timesteps */
+    char beta_schedule[48]; /* zs_schedule_make: "linear", "cosine", "const0.008", ... */
+    char prediction[8];     /* what the network predicts: "eps" or "x0" */
+    char variance[16];      /* of a step back: "fixed_large", "fixed_small", or "learned" */
+    bool clip;              /* predicted samples are clamped to [-1,1] at each step */
+} zs_process_config;
 
-typedef struct zs_diffusion_config {
-    int64_t T;                     /* 1..1000000 training timesteps */
-    char beta_schedule[24];        /* "linear" or "cosine" */
-    char latent_beta_schedule[24]; /* "linear" or "const<beta>" such as "const0.008" */
-} zs_diffusion_config;
-
+/* At most one architecture of each box is there; the first field of the others is 0. */
 typedef struct zs_model_config {
-    char name[64]; /* preset or run it came from; may be empty */
-    zs_model_kind kind;
+    char name[64];       /* preset or run it came from; may be empty */
     int64_t image_size;  /* height and width, 0 when a file does not say; else a multiple of
-                           2^(levels-1) of every network, at most 65536 */
-    int64_t channels;    /* of images: 1 or 3 */
+                           every network's unit, at most 65536 */
+    int64_t channels;    /* of images: 1 or 3; 0 when the model is a prior alone */
     char fit[8];         /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
-    zs_unet_config unet; /* levels 0 when kind is ZS_MODEL_ENCODER */
-    zs_sem_encoder_config encoder; /* levels 0 when kind is ZS_MODEL_DDPM */
-    zs_latent_mlp_config prior;    /* layers 0 when there is none */
-    int64_t classes; /* of ZS_MODEL_ENCODER: 2..2^24 that its head tells apart; else 0 */
-    zs_diffusion_config diffusion;
+    zs_unet_config unet; /* generator */
+    zs_sem_encoder_config sem_encoder; /* encoder */
+    zs_latent_mlp_config latent_mlp;   /* prior */
+    int64_t classes;                   /* 2..2^24 that the head of an encoder tells apart, or 0 */
+    zs_process_config diffusion;       /* of the generator */
+    zs_process_config latent;          /* of the prior */
+    /* The encoder whose representations generator and prior were made for, when it is not in the
+     * same bundle: what it is called, and zs_encoder_fingerprint in hexadecimal; or empty. */
+    char rep_name[64], rep_fingerprint[20];
 } zs_model_config;
+
+/* "linear" betas, T 1000, eps, fixed-large variance, clipped: Diffusion Autoencoders' generator;
+ * and "const0.008", not clipped: its prior. */
+extern const zs_process_config zs_process_diffae, zs_process_diffae_latent;
+
+/* The architecture that fills the box, or NULL; *config (may be NULL) is its configuration. */
+const zs_arch *zs_model_config_arch(const zs_model_config *c, zs_box box, const void **config);
+
+/* Its ports; false, and all zero, when the box is empty. */
+bool zs_model_config_ports(const zs_model_config *c, zs_box box, zs_ports *p);
+
+/* Dimensions of the representations that the boxes share; 0 when there are none. */
+int64_t zs_model_config_z_dim(const zs_model_config *c);
+
+/* Whether generator and encoder are one network that is trained together, as in Diffusion
+ * Autoencoders; else an encoder is frozen, and its representations are inputs. */
+bool zs_model_config_joint(const zs_model_config *c);
+
+/* Architecture of that name (NULL: the oldest) for that box, or NULL; and the i-th of all, NULL
+ * past the last. */
+const zs_arch *zs_arch_find(zs_box box, const char *name);
+const zs_arch *zs_arch_at(size_t i);
+
+/* Where c keeps the configuration of an architecture, to be filled. */
+void *zs_model_config_slot(zs_model_config *c, const zs_arch *a);
+
+/* Empties a box. */
+void zs_model_config_clear(zs_model_config *c, zs_box box);
+
+/* Copies a box, its process and (generator, encoder) what it says of images from `from` to c. */
+void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config *from);
 
 /* Checks every range above and that the parts fit each other. ZS_E_INVALID; the message names
  * the field, its value and what is allowed. */
 int zs_model_config_validate(const zs_model_config *c, zs_error *err);
 
-/* Sets one field from "key=value", keys as in zs_model_config_keys. Returns 1 when the key is not
- * one of these (it may be somebody else's), ZS_OK when set, or ZS_E_INVALID. channel_mult counts in
- * the model_channels, attention in the image_size in force at that moment; a new model_channels
- * scales the channels of every level. Call zs_model_config_validate when all are set. */
+/* Sets one field from "key=value", keys as in zs_model_config_keys, or any field of any network as
+ * "<box>.<field>=value". Returns 1 when the key is not one of these (it may be somebody else's),
+ * ZS_OK when set, or ZS_E_INVALID. channel_mult counts in the model_channels, attention in the
+ * image_size in force at that moment; a new model_channels scales the channels of every level.
+ * Call zs_model_config_validate when all are set. */
 int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err);
 
 /* The keys, one sentence each, for --help: NULL-terminated pairs {key, help}. */

@@ -6,26 +6,6 @@
 
 enum { LIST_MAX = 64 };
 
-/* A comma-separated list of integers; its length, or 0 when it is not one. */
-static size_t parse_list(int64_t out[LIST_MAX], const char *text)
-{
-    char word[32];
-    size_t n = 0;
-    for (const char *s = text; n < LIST_MAX; n++) {
-        size_t k = strcspn(s, ",");
-        if (k >= sizeof word)
-            return 0;
-        memcpy(word, s, k);
-        word[k] = 0;
-        if (!zs_str_to_i64(word, &out[n]))
-            return 0;
-        if (!s[k])
-            return n + 1;
-        s += k + 1;
-    }
-    return 0;
-}
-
 static bool one(int64_t *out, const char *v)
 {
     return zs_str_to_i64(v, out);
@@ -51,7 +31,7 @@ static bool text(char *out, size_t cap, const char *v)
 static bool mult(int64_t *ch, int *levels, int64_t model_channels, const char *v)
 {
     int64_t m[LIST_MAX];
-    size_t n = parse_list(m, v);
+    size_t n = zs_list_parse(m, LIST_MAX, v);
     if (n < 1 || n > ZS_MAX_LEVELS || model_channels < 1 || model_channels > 4096)
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -73,8 +53,8 @@ static bool set_channels(zs_model_config *c, const char *v)
     if (!one(&c->channels, v))
         return false;
     c->unet.in_channels = c->unet.out_channels = c->channels;
-    if (c->kind != ZS_MODEL_DDPM)
-        c->encoder.in_channels = c->channels;
+    if (c->sem_encoder.levels)
+        c->sem_encoder.in_channels = c->channels;
     return true;
 }
 
@@ -100,7 +80,7 @@ static bool set_model_channels(zs_model_config *c, const char *v)
         return false;
     c->unet.model_channels = now;
     return rescale(c->unet.ch, c->unet.levels, old, now) &&
-           rescale(c->encoder.ch, c->encoder.levels, old, now);
+           rescale(c->sem_encoder.ch, c->sem_encoder.levels, old, now);
 }
 
 static bool set_channel_mult(zs_model_config *c, const char *v)
@@ -110,17 +90,17 @@ static bool set_channel_mult(zs_model_config *c, const char *v)
 
 static bool set_enc_channel_mult(zs_model_config *c, const char *v)
 {
-    return mult(c->encoder.ch, &c->encoder.levels, c->unet.model_channels, v);
+    return mult(c->sem_encoder.ch, &c->sem_encoder.levels, c->unet.model_channels, v);
 }
 
 static bool set_attention(zs_model_config *c, const char *v)
 {
     int64_t res[LIST_MAX];
-    size_t n = strcmp(v, "none") == 0 ? 0 : parse_list(res, v);
+    size_t n = strcmp(v, "none") == 0 ? 0 : zs_list_parse(res, LIST_MAX, v);
     if (n == 0 && strcmp(v, "none") != 0)
         return false;
     c->unet.attn_levels = zs_attn_levels(c->image_size, c->unet.levels, res, n);
-    c->encoder.attn_levels = zs_attn_levels(c->image_size, c->encoder.levels, res, n);
+    c->sem_encoder.attn_levels = zs_attn_levels(c->image_size, c->sem_encoder.levels, res, n);
     return true;
 }
 
@@ -131,13 +111,13 @@ static bool set_res_blocks(zs_model_config *c, const char *v)
 
 static bool set_enc_res_blocks(zs_model_config *c, const char *v)
 {
-    return small(&c->encoder.num_res_blocks, v);
+    return small(&c->sem_encoder.num_res_blocks, v);
 }
 
 static bool set_heads(zs_model_config *c, const char *v)
 {
     bool ok = small(&c->unet.heads, v);
-    c->encoder.heads = c->unet.heads;
+    c->sem_encoder.heads = c->unet.heads;
     return ok;
 }
 
@@ -148,11 +128,11 @@ static bool set_embed_channels(zs_model_config *c, const char *v)
 
 static bool set_z_dim(zs_model_config *c, const char *v)
 {
-    if (c->kind == ZS_MODEL_DDPM || !one(&c->unet.z_dim, v))
+    if (!c->sem_encoder.levels || !one(&c->unet.z_dim, v))
         return false;
-    c->encoder.z_dim = c->unet.z_dim;
-    if (c->prior.layers)
-        c->prior.z_dim = c->unet.z_dim;
+    c->sem_encoder.z_dim = c->unet.z_dim;
+    if (c->latent_mlp.layers)
+        c->latent_mlp.z_dim = c->unet.z_dim;
     return true;
 }
 
@@ -163,7 +143,10 @@ static bool set_dropout(zs_model_config *c, const char *v)
 
 static bool set_T(zs_model_config *c, const char *v)
 {
-    return one(&c->diffusion.T, v);
+    if (!one(&c->diffusion.T, v))
+        return false;
+    c->latent.T = c->diffusion.T;
+    return true;
 }
 
 static bool set_beta_schedule(zs_model_config *c, const char *v)
@@ -173,7 +156,7 @@ static bool set_beta_schedule(zs_model_config *c, const char *v)
 
 static bool set_latent_beta_schedule(zs_model_config *c, const char *v)
 {
-    return text(c->diffusion.latent_beta_schedule, sizeof c->diffusion.latent_beta_schedule, v);
+    return text(c->latent.beta_schedule, sizeof c->latent.beta_schedule, v);
 }
 
 static const struct {
@@ -218,6 +201,26 @@ const char *const zs_model_config_keys[][2] = {
     {NULL, NULL},
 };
 
+/* "<box>.<field>": 1 when it begins with no box that is there. */
+static int set_field(zs_model_config *c, const char *key, size_t n, const char *value,
+                     zs_error *err)
+{
+    const char *dot = memchr(key, '.', n);
+    for (int b = 0; dot && b < ZS_BOX_COUNT; b++) {
+        const zs_arch *a = zs_model_config_arch(c, (zs_box)b, NULL);
+        const char *box = zs_box_name((zs_box)b);
+        if (!a || strlen(box) != (size_t)(dot - key) || memcmp(box, key, strlen(box)) != 0)
+            continue;
+        int status = zs_fields_set(a->fields, zs_model_config_slot(c, a), dot + 1,
+                                   n - (size_t)(dot + 1 - key), value, err);
+        if (status == 1)
+            return zs_fail(err, ZS_E_INVALID, "\"%.*s\": a %s %s has no such field", (int)n, key,
+                           box, a->name);
+        return status;
+    }
+    return 1;
+}
+
 int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err)
 {
     const char *eq = strchr(key_value, '=');
@@ -232,5 +235,5 @@ int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err
         return zs_fail(err, ZS_E_INVALID, "%s: \"%s\" is not a value it can have; it is the %s",
                        rows[i].key, eq + 1, zs_model_config_keys[i][1]);
     }
-    return 1;
+    return set_field(c, key_value, (size_t)(eq - key_value), eq + 1, err);
 }

@@ -191,7 +191,6 @@ static int infer_unet(zs_model_config *c, const ctx *x, zs_error *err)
         return damaged(x, "it has no time embedding or no first convolution", err);
     if (wrapped != (u->z_dim > 0))
         return damaged(x, "it is neither the conditional nor the unconditional UNet", err);
-    c->kind = wrapped ? ZS_MODEL_DIFFAE : ZS_MODEL_DDPM;
     c->channels = u->in_channels;
     int status = infer_heads(&u->heads, x, err);
     return status == ZS_OK ? infer_unet_levels(u, x, err) : status;
@@ -212,7 +211,7 @@ static int64_t stated_enc_blocks(const ctx *x, int n)
 
 static int infer_encoder(zs_model_config *c, const ctx *x, zs_error *err)
 {
-    zs_sem_encoder_config *e = &c->encoder;
+    zs_sem_encoder_config *e = &c->sem_encoder;
     int n = count_blocks(x, "encoder.");
     int r = find_res_blocks(x, "encoder.", n, stated_enc_blocks(x, n));
     if (n < 2)
@@ -239,7 +238,7 @@ static int infer_encoder(zs_model_config *c, const ctx *x, zs_error *err)
 
 static int infer_prior(zs_model_config *c, const ctx *x, zs_error *err)
 {
-    zs_latent_mlp_config *p = &c->prior;
+    zs_latent_mlp_config *p = &c->latent_mlp;
     int n = 0;
     while (n <= 64 && tensor(x, "latent_net.layers.%d.linear.weight", n))
         n++;
@@ -314,15 +313,16 @@ static void infer_image_size(zs_model_config *c, const ctx *x)
 
 static void infer_diffusion(zs_model_config *c, const ctx *x)
 {
-    zs_diffusion_config *d = &c->diffusion;
     bool stored = json_is_integer(json_object_get(x->hyper, "T"));
-    d->T = hyper_int(x, "T", 1000);
-    zs_facts_addi(x->facts, "T", d->T, stored ? "hyper_parameters.T" : "default");
-    hyper_text(x, "beta_scheduler", d->beta_schedule, sizeof d->beta_schedule, "linear");
-    (void)snprintf(d->latent_beta_schedule, sizeof d->latent_beta_schedule, "const0.008");
-    if (c->prior.layers)
-        hyper_text(x, "latent_beta_scheduler", d->latent_beta_schedule,
-                   sizeof d->latent_beta_schedule, "const0.008");
+    c->diffusion = zs_process_diffae;
+    c->latent = zs_process_diffae_latent;
+    c->diffusion.T = c->latent.T = hyper_int(x, "T", 1000);
+    zs_facts_addi(x->facts, "T", c->diffusion.T, stored ? "hyper_parameters.T" : "default");
+    hyper_text(x, "beta_scheduler", c->diffusion.beta_schedule, sizeof c->diffusion.beta_schedule,
+               "linear");
+    if (c->latent_mlp.layers)
+        hyper_text(x, "latent_beta_scheduler", c->latent.beta_schedule,
+                   sizeof c->latent.beta_schedule, "const0.008");
 }
 
 static void add_progress(const ctx *x)
@@ -357,7 +357,7 @@ int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o,
     int status = check_variant(&x, err);
     if (status == ZS_OK)
         status = infer_unet(c, &x, err);
-    if (status == ZS_OK && c->kind == ZS_MODEL_DIFFAE)
+    if (status == ZS_OK && c->unet.z_dim)
         status = infer_encoder(c, &x, err);
     if (status == ZS_OK)
         status = infer_prior(c, &x, err);
@@ -365,7 +365,7 @@ int zs_official_infer(zs_model_config *c, zs_facts *facts, const zs_official *o,
         return status;
     zs_facts_add(facts, "weights", o->averaged ? "moving average" : "raw", "%s* of %s",
                  o->prefix[0] ? o->prefix : "names", x.file);
-    zs_facts_add(facts, "architecture", c->kind == ZS_MODEL_DIFFAE ? "diffae" : "ddpm",
+    zs_facts_add(facts, "architecture", c->unet.z_dim ? "diffae" : "ddpm",
                  "names and shapes of the tensors of %s", x.file);
     zs_facts_addi(facts, "attention heads", c->unet.heads,
                   json_object_get(x.hyper, "net_beatgans_attn_head")

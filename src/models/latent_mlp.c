@@ -27,3 +27,45 @@ zs_tid zs_latent_mlp_build(zs_nn *nn, const zs_latent_mlp_config *c, zs_tid z_t,
     }
     return h;
 }
+
+/* ---- the architecture ---- */
+
+static const zs_field fields[] = {
+    ZS_FIELD_INT(zs_latent_mlp_config, layers, 2, 64),
+    ZS_FIELD_I64(zs_latent_mlp_config, z_dim, 1, 65536),
+    ZS_FIELD_I64(zs_latent_mlp_config, hidden, 1, 65536),
+    ZS_FIELD_BITS(ZS_TYPE_BITS64, "skips", zs_latent_mlp_config, skips, 64),
+    ZS_FIELD_WIDTH(zs_latent_mlp_config, time_channels),
+    ZS_FIELD_F64(zs_latent_mlp_config, dropout, 0, 1),
+    ZS_FIELDS_END};
+
+static int check(const void *config, zs_error *err)
+{
+    const zs_latent_mlp_config *c = config;
+    if (c->layers < 64 && c->skips >> c->layers)
+        return zs_fail(err, ZS_E_INVALID, "prior.skips names a layer beyond the last of %d",
+                       c->layers);
+    return ZS_OK;
+}
+
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_latent_mlp_config *c = config;
+    *p = (zs_ports){.z_dim = c->z_dim, .unit = 1};
+}
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    return zs_latent_mlp_build(nn, config, in->x, in->t);
+}
+
+const zs_arch zs_arch_latent_mlp = {
+    .name = "latent_mlp",
+    .box = ZS_BOX_PRIOR,
+    .about = "latent DDIM of Diffusion Autoencoders",
+    .module = "latent_net",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+};

@@ -2,7 +2,7 @@
 #ifndef ZS_MODELS_LATENT_MLP_H
 #define ZS_MODELS_LATENT_MLP_H
 
-#include "nn/nn.h"
+#include "models/arch.h"
 
 /* The latent network (latentnet.py MLPSkipNet): layer i sees [h, x] when bit i of skips is set;
  * y = Linear(h); y *= 1 + Linear(SiLU(temb)); LayerNorm; SiLU. The last layer is only Linear. */
@@ -20,5 +20,7 @@ typedef struct zs_latent_mlp_config {
  * Trap: linear_emb and cond_layers.1 are one Linear under two names, and the authors' EMA walks
  * the state_dict, so it decays that one twice per step. */
 zs_tid zs_latent_mlp_build(zs_nn *nn, const zs_latent_mlp_config *c, zs_tid z_t, zs_tid t);
+
+extern const zs_arch zs_arch_latent_mlp;
 
 #endif

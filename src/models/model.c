@@ -5,18 +5,32 @@
 #include <stdarg.h>
 #include <string.h>
 
-static const char *const box_names[ZS_BOX_COUNT] = {"generator", "encoder", "prior", "probe"};
+/* Module names that the official files have for each box; what begins with none of them is the
+ * generator's. */
+static const struct {
+    const char *module;
+    zs_box box;
+} modules[] = {{"encoder.", ZS_BOX_ENCODER},
+               {"latent_net.", ZS_BOX_PRIOR},
+               {"first_stage_model.", ZS_BOX_FIRST_STAGE},
+               {"", ZS_BOX_GENERATOR}};
 
-const char *zs_box_name(zs_box b)
+static size_t module_of(const char *name)
 {
-    return box_names[b];
+    size_t i = 0;
+    while (!zs_str_starts(name, modules[i].module))
+        i++;
+    return i;
 }
 
 zs_box zs_param_box(const char *name)
 {
-    if (zs_str_starts(name, "encoder."))
-        return ZS_BOX_ENCODER;
-    return zs_str_starts(name, "latent_net.") ? ZS_BOX_PRIOR : ZS_BOX_GENERATOR;
+    return modules[module_of(name)].box;
+}
+
+const char *zs_param_local_name(const char *name)
+{
+    return name + strlen(modules[module_of(name)].module);
 }
 
 void zs_facts_add(zs_facts *l, const char *key, const char *value, const char *source, ...)
@@ -158,13 +172,7 @@ const float *zs_model_weights(const zs_model *m)
 
 bool zs_model_has(const zs_model *m, zs_box b)
 {
-    if (b == ZS_BOX_ENCODER)
-        return m->config.encoder.levels > 0;
-    if (b == ZS_BOX_PROBE)
-        return m->probe != NULL;
-    if (b == ZS_BOX_PRIOR)
-        return m->config.prior.layers > 0;
-    return m->config.unet.levels > 0;
+    return b == ZS_BOX_PROBE ? m->probe != NULL : zs_model_config_arch(&m->config, b, NULL) != NULL;
 }
 
 const float *zs_model_z_mean(const zs_model *m)

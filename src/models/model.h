@@ -20,16 +20,6 @@
 
 typedef struct zs_model zs_model;
 
-/* The boxes of a bundle; a tensor of a bundle is named "<box>.<official name within the box>". */
-typedef enum zs_box {
-    ZS_BOX_GENERATOR,
-    ZS_BOX_ENCODER,
-    ZS_BOX_PRIOR,
-    ZS_BOX_PROBE, /* not among the parameters of a layout: zs_model_probe */
-    ZS_BOX_COUNT
-} zs_box;
-const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior", "probe" */
-
 /* Packed weights make each run of a network faster, at this much memory. */
 #define ZS_MODEL_PACKED 0.15
 
@@ -50,8 +40,9 @@ typedef struct zs_model_options {
 } zs_model_options;
 
 /* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), one of its
- * checkpoints, or official files joined with commas. *out is NULL on failure.
- * ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID (an override), ZS_E_NOMEM. */
+ * checkpoints, official files, or several of these joined with commas, each with boxes that the
+ * others have not. *out is NULL on failure. ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID
+ * (an override; boxes of two files that do not fit each other), ZS_E_NOMEM. */
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
 
 /* A model around weights that live elsewhere: a trainer's own flat buffer (borrowed, in the
@@ -61,7 +52,7 @@ int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
 
 void zs_model_close(zs_model **m);
 
-/* Every parameter of the model in the official order, sealed: generator, encoder, prior. */
+/* Every parameter of the model in the official order, sealed: box by box. */
 int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err);
 
 const zs_model_config *zs_model_configuration(const zs_model *m);
@@ -69,6 +60,7 @@ const zs_params *zs_model_params(const zs_model *m);
 const float *zs_model_weights(const zs_model *m); /* flat buffer */
 bool zs_model_has(const zs_model *m, zs_box b);
 zs_box zs_param_box(const char *official_name);
+const char *zs_param_local_name(const char *official_name); /* below its box's module; borrowed */
 
 /* Statistics of z_sem [z_dim], or NULL. Codes are normalised as (z-mean)/std. */
 const float *zs_model_z_mean(const zs_model *m);
@@ -94,27 +86,37 @@ int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err);
 int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err);
 
 /* logits [n,classes] of images x as zs_model_encode takes them; softmax gives probabilities.
- * ZS_E_INVALID for any other kind than ZS_MODEL_ENCODER. */
+ * ZS_E_INVALID for a model without classes. */
 int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, zs_error *err);
 
-/* eps [n,h,w,out] = predicted noise in x_t at the original timesteps t[n]; z [n,z_dim] normally,
- * NULL for a DDPM. */
-int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const int64_t *t,
-                 const float *z, zs_error *err);
+/* What a network is told about each of n samples, beside its timestep. */
+typedef struct zs_cond {
+    const float *z;   /* [n,z_dim] representations, or NULL where it takes none */
+    const int64_t *y; /* [n] classes, or NULL where it takes none */
+} zs_cond;
 
-/* out [n,z_dim] = predicted noise in the normalised codes z_t [n,z_dim] at t[n]. */
+/* eps [n,h,w,out] = what the generator predicts from x_t at the original timesteps t[n] (noise, and
+ * variances where it has learned them); cond (NULL: nothing) holds all that it is conditioned
+ * on. */
+int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const int64_t *t,
+                 const zs_cond *cond, zs_error *err);
+
+/* out [n,z_dim] = what the prior predicts (noise or clean codes) from the normalised codes
+ * z_t [n,z_dim] at t[n]; y [n] or NULL as in zs_cond. */
 int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
-                       zs_error *err);
+                       const int64_t *y, zs_error *err);
 
 /* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2) and, added to grads (flat, caller zeroes it), its
- * gradient; dropout 0. x0 may be NULL for a DDPM. The whole batch runs as one piece. Meant for
+ * gradient; dropout 0. x0 may be NULL where there is no encoder to train (zs_model_config_joint);
+ * then cond is what a conditional generator is told. The whole batch runs as one piece. Meant for
  * raw weights. */
 int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
-                  zs_shape xs, const int64_t *t, const float *noise, zs_error *err);
+                  zs_shape xs, const int64_t *t, const float *noise, const zs_cond *cond,
+                  zs_error *err);
 
-/* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only
- * DiffAE), "x_t", "noise" [n,h,w,c], "t" [n]; of a ZS_MODEL_ENCODER "x0" and "target" [n,classes],
- * probabilities. Output "loss" [1]. Dropout as given (not from c).
+/* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only where
+ * an encoder is trained), "x_t", "noise" [n,h,w,c], "t" [n], "z" and "y" where the generator takes
+ * them; of a model with classes "x0" and "target" [n,classes], probabilities. Output "loss" [1]. Dropout as given (not from c).
  * ps: zs_model_layout(c). */
 int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,
                          double dropout, zs_error *err);
@@ -146,7 +148,7 @@ void zs_nhwc_from_nchw(float *dst, const float *src, int64_t n, int64_t h, int64
 /* Multiply-adds times two of one forward pass for one image of the given size, convolutions,
  * linears and attention only. */
 typedef struct zs_flops {
-    double generator, encoder, prior;
+    double box[ZS_BOX_COUNT];
 } zs_flops;
 int zs_model_flops(zs_flops *out, const zs_model_config *c, int64_t h, int64_t w, zs_error *err);
 

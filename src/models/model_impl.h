@@ -20,10 +20,10 @@ void zs_facts_addi(zs_facts *l, const char *key, int64_t value, const char *sour
 /* The networks that a model can run, each cached by the shape of its input. A sampler's come in
  * parts: what depends on timesteps alone, on codes alone, and the rest, which takes both. */
 typedef enum zs_net {
-    ZS_NET_UNET,
-    ZS_NET_UNET_TIME,
-    ZS_NET_UNET_CODE,
-    ZS_NET_UNET_STEP,
+    ZS_NET_GENERATOR,
+    ZS_NET_GENERATOR_TIME,
+    ZS_NET_GENERATOR_CODE,
+    ZS_NET_GENERATOR_STEP,
     ZS_NET_ENCODER,
     ZS_NET_CLASSES,
     ZS_NET_PRIOR,
@@ -64,11 +64,17 @@ struct zs_model {
     uint64_t clock; /* of the cache's last use */
 };
 
-/* The graph of one network, of inputs of shape s: "x" (and "t", "z") -> "out"; ZS_NET_TRAIN as
+/* The graph of one network, of inputs of shape s: "x" (and "t", "z", "y") -> "out"; ZS_NET_TRAIN as
  * zs_train_graph_build; the parts of a sampler's network as zs_graph_hoist names them, "t/0" and
  * "z/0" and so on. A failed build is reported by zs_exec_new. */
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
                      zs_shape s, double dropout, zs_error *err);
+
+/* The network of a box on its inputs; ZS_NONE and a failed graph when the box is empty. */
+zs_tid zs_network_build(zs_nn *nn, const zs_model_config *c, zs_box box, const zs_inputs *in);
+
+/* Inputs x, "t", and "y" where the box takes classes. */
+zs_inputs zs_network_inputs(zs_graph *g, const zs_model_config *c, zs_box box, zs_tid x);
 
 /* An empty model with the options applied; configuration, parameters and weights follow. */
 int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, zs_error *err);
@@ -86,15 +92,35 @@ bool zs_model_wants(const zs_model *m, const zs_param *p);
 /* Allocates the weights of the layout. */
 int zs_model_alloc(zs_model *m, zs_error *err);
 
-/* What zs_model_eps and zs_model_prior_eps ask of their arguments; a timestep of the schedule. */
-int zs_model_check_eps(const zs_model *m, zs_shape xs, const float *z, zs_error *err);
-int zs_model_check_prior(const zs_model *m, int64_t n, zs_error *err);
-int zs_model_check_timestep(const zs_model *m, int64_t t, zs_error *err);
+/* What zs_model_eps and zs_model_prior_eps ask of their arguments for n samples; a timestep of the
+ * box's schedule. cond is not NULL. */
+int zs_model_check_eps(const zs_model *m, zs_shape xs, const zs_cond *cond, zs_error *err);
+int zs_model_check_prior(const zs_model *m, int64_t n, const int64_t *y, zs_error *err);
+int zs_model_check_timestep(const zs_model *m, zs_box box, int64_t t, zs_error *err);
+
+/* The process of a generator or a prior. */
+const zs_process_config *zs_model_process(const zs_model_config *c, zs_box box);
 
 /* The executor of one network for inputs of shape s; owned by the cache. */
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err);
 
-/* An official file: which prefix holds the networks, and what they are. */
+/* A kind of file that others wrote: fills configuration, facts, layout and weights of an empty
+ * model. 1, with nothing changed, when f is not of that kind. One file each: to read another kind
+ * is one function and one row in open.c. */
+typedef int zs_reader(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err);
+zs_reader zs_diffae_read;
+
+/* For readers: applies the overrides of o to m->config, validates it and lays the parameters
+ * out. */
+int zs_model_finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err);
+
+/* Moves the boxes of `part`, opened from `path`, into m, which may be empty; what they have to say
+ * of images, statistics, probe and facts comes along. ZS_E_INVALID when m has such a box, or when
+ * they do not fit. */
+int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err);
+
+/* An official file of Diffusion Autoencoders: which prefix holds the networks, and what they
+ * are. */
 typedef struct zs_official {
     zs_tensorfile *f; /* borrowed */
     char prefix[32];  /* of the chosen weights, such as "state_dict.ema_model." */

@@ -7,33 +7,51 @@ static zs_nn context(zs_graph *g, zs_params *ps, bool train, double dropout)
     return (zs_nn){.g = g, .ps = ps, .train = train, .dropout = (float)dropout};
 }
 
-static zs_tid encoder(zs_nn *nn, const zs_model_config *c, zs_tid x0)
+zs_tid zs_network_build(zs_nn *nn, const zs_model_config *c, zs_box box, const zs_inputs *in)
 {
-    zs_nn_push(nn, "encoder");
-    zs_tid z = zs_sem_encoder_build(nn, &c->encoder, x0);
-    zs_nn_pop(nn);
-    return z;
-}
-
-static zs_tid prior(zs_nn *nn, const zs_model_config *c, zs_tid z, zs_tid t)
-{
-    zs_nn_push(nn, "latent_net");
-    zs_tid out = zs_latent_mlp_build(nn, &c->prior, z, t);
+    const void *config = NULL;
+    const zs_arch *a = zs_model_config_arch(c, box, &config);
+    if (!a) {
+        zs_graph_fail(nn->g, ZS_E_INTERNAL, "there is no %s", zs_box_name(box));
+        return ZS_NONE;
+    }
+    if (!a->module[0])
+        return a->build(nn, config, in);
+    zs_nn_push(nn, "%s", a->module);
+    zs_tid out = a->build(nn, config, in);
     zs_nn_pop(nn);
     return out;
 }
 
-static zs_tid timesteps(zs_graph *g, int64_t n)
+static zs_tid encoder(zs_nn *nn, const zs_model_config *c, zs_tid x0)
 {
-    return zs_graph_input(g, "t", zs_shape1(n));
+    return zs_network_build(nn, c, ZS_BOX_ENCODER, &(zs_inputs){x0, ZS_NONE, ZS_NONE, ZS_NONE});
 }
 
-static void build_unet(zs_nn *nn, const zs_model_config *c, zs_shape s)
+zs_inputs zs_network_inputs(zs_graph *g, const zs_model_config *c, zs_box box, zs_tid x)
 {
-    zs_tid x = zs_graph_input(nn->g, "x", s), t = timesteps(nn->g, s.d[0]), z = ZS_NONE;
-    if (c->unet.z_dim)
-        z = zs_graph_input(nn->g, "z", zs_shape2(s.d[0], c->unet.z_dim));
-    zs_graph_output(nn->g, "out", zs_unet_build(nn, &c->unet, x, t, z));
+    zs_ports p;
+    int64_t n = zs_graph_shape(g, x).d[0];
+    zs_inputs in = {x, zs_graph_input(g, "t", zs_shape1(n)), ZS_NONE, ZS_NONE};
+    (void)zs_model_config_ports(c, box, &p);
+    if (p.classes)
+        in.y = zs_graph_input(g, "y", zs_shape1(n));
+    return in;
+}
+
+/* Input "z" of a generator, or ZS_NONE when it takes no representation. */
+static zs_tid representation(zs_graph *g, const zs_model_config *c, int64_t n)
+{
+    zs_ports p;
+    (void)zs_model_config_ports(c, ZS_BOX_GENERATOR, &p);
+    return p.z_dim ? zs_graph_input(g, "z", zs_shape2(n, p.z_dim)) : ZS_NONE;
+}
+
+static void build_generator(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    zs_inputs in = zs_network_inputs(nn->g, c, ZS_BOX_GENERATOR, zs_graph_input(nn->g, "x", s));
+    in.z = representation(nn->g, c, s.d[0]);
+    zs_graph_output(nn->g, "out", zs_network_build(nn, c, ZS_BOX_GENERATOR, &in));
 }
 
 static void build_encoder(zs_nn *nn, const zs_model_config *c, zs_shape s)
@@ -55,8 +73,8 @@ static void build_classes(zs_nn *nn, const zs_model_config *c, zs_shape s)
 
 static void build_prior(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
-    zs_tid z = zs_graph_input(nn->g, "x", s);
-    zs_graph_output(nn->g, "out", prior(nn, c, z, timesteps(nn->g, s.d[0])));
+    zs_inputs in = zs_network_inputs(nn->g, c, ZS_BOX_PRIOR, zs_graph_input(nn->g, "x", s));
+    zs_graph_output(nn->g, "out", zs_network_build(nn, c, ZS_BOX_PRIOR, &in));
 }
 
 static zs_tid classifier_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
@@ -66,20 +84,19 @@ static zs_tid classifier_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
     return zs_loss_node(nn->g, logits, target, ZS_LOSS_XENT);
 }
 
+/* An encoder that is trained with the generator sees x0; a frozen one is not in the graph. */
 static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
-    zs_graph *g = nn->g;
-    zs_tid x_t = zs_graph_input(g, "x_t", s), t = timesteps(g, s.d[0]), z = ZS_NONE;
-    zs_tid noise = zs_graph_input(g, "noise", s);
-    if (c->kind == ZS_MODEL_DIFFAE)
-        z = encoder(nn, c, zs_graph_input(g, "x0", s));
-    return zs_loss_node(g, zs_unet_build(nn, &c->unet, x_t, t, z), noise, ZS_LOSS_MSE);
+    zs_inputs in = zs_network_inputs(nn->g, c, ZS_BOX_GENERATOR, zs_graph_input(nn->g, "x_t", s));
+    zs_tid noise = zs_graph_input(nn->g, "noise", s);
+    in.z = zs_model_config_joint(c) ? encoder(nn, c, zs_graph_input(nn->g, "x0", s))
+                                    : representation(nn->g, c, s.d[0]);
+    return zs_loss_node(nn->g, zs_network_build(nn, c, ZS_BOX_GENERATOR, &in), noise, ZS_LOSS_MSE);
 }
 
 static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
-    zs_tid loss =
-        c->kind == ZS_MODEL_ENCODER ? classifier_loss(nn, c, s) : diffusion_loss(nn, c, s);
+    zs_tid loss = c->classes ? classifier_loss(nn, c, s) : diffusion_loss(nn, c, s);
     zs_graph_output(nn->g, "loss", loss);
     zs_graph_backward(nn->g, loss);
 }
@@ -92,10 +109,10 @@ typedef struct recipe {
 } recipe;
 
 static const recipe recipes[] = {
-    [ZS_NET_UNET] = {build_unet, NULL, false},
-    [ZS_NET_UNET_TIME] = {build_unet, "t", false},
-    [ZS_NET_UNET_CODE] = {build_unet, "z", false},
-    [ZS_NET_UNET_STEP] = {build_unet, NULL, true},
+    [ZS_NET_GENERATOR] = {build_generator, NULL, false},
+    [ZS_NET_GENERATOR_TIME] = {build_generator, "t", false},
+    [ZS_NET_GENERATOR_CODE] = {build_generator, "z", false},
+    [ZS_NET_GENERATOR_STEP] = {build_generator, NULL, true},
     [ZS_NET_ENCODER] = {build_encoder, NULL, false},
     [ZS_NET_CLASSES] = {build_classes, NULL, false},
     [ZS_NET_PRIOR] = {build_prior, NULL, false},
@@ -147,11 +164,22 @@ static int name_parameters(zs_params *ps, zs_net net, const zs_model_config *c, 
     return status;
 }
 
-/* The smallest image that so many levels can halve. */
-static zs_shape smallest(const zs_model_config *c, int levels)
+/* The network of each box, in the order of the layout. */
+static zs_net net_of(const zs_model_config *c, zs_box box)
 {
-    int64_t a = (int64_t)1 << (levels - 1);
-    return zs_shape4(1, a, a, c->channels);
+    return box == ZS_BOX_GENERATOR ? ZS_NET_GENERATOR
+           : box == ZS_BOX_PRIOR   ? ZS_NET_PRIOR
+           : c->classes            ? ZS_NET_CLASSES
+                                   : ZS_NET_ENCODER;
+}
+
+/* The smallest input of a box, of one sample. */
+static zs_shape smallest(const zs_model_config *c, zs_box box)
+{
+    zs_ports p;
+    (void)zs_model_config_ports(c, box, &p);
+    int64_t a = p.side ? p.side : p.unit;
+    return box == ZS_BOX_PRIOR ? zs_shape2(1, p.z_dim) : zs_shape4(1, a, a, p.in_channels);
 }
 
 int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err)
@@ -161,15 +189,9 @@ int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err)
     int status = zs_model_config_validate(c, err);
     if (status == ZS_OK)
         status = zs_params_new(&ps, err);
-    if (status < 0)
-        return status;
-    zs_net encoder_net = c->classes ? ZS_NET_CLASSES : ZS_NET_ENCODER;
-    if (c->unet.levels)
-        status = name_parameters(ps, ZS_NET_UNET, c, smallest(c, c->unet.levels), err);
-    if (status == ZS_OK && c->encoder.levels)
-        status = name_parameters(ps, encoder_net, c, smallest(c, c->encoder.levels), err);
-    if (status == ZS_OK && c->prior.layers)
-        status = name_parameters(ps, ZS_NET_PRIOR, c, zs_shape2(1, c->prior.z_dim), err);
+    for (int b = 0; status == ZS_OK && b < ZS_BOX_COUNT; b++)
+        if (zs_model_config_arch(c, (zs_box)b, NULL))
+            status = name_parameters(ps, net_of(c, (zs_box)b), c, smallest(c, (zs_box)b), err);
     if (status < 0)
         zs_params_free(&ps);
     else
@@ -192,15 +214,18 @@ static double flops(zs_net net, zs_params *ps, const zs_model_config *c, zs_shap
 int zs_model_flops(zs_flops *out, const zs_model_config *c, int64_t h, int64_t w, zs_error *err)
 {
     zs_params *ps = NULL;
-    zs_shape x = zs_shape4(1, h, w, c->channels);
-    *out = (zs_flops){0};
+    *out = (zs_flops){{0}};
     int status = zs_model_layout(&ps, c, err);
-    if (c->unet.levels)
-        out->generator = flops(ZS_NET_UNET, ps, c, x, &status, err);
-    if (c->encoder.levels)
-        out->encoder = flops(ZS_NET_ENCODER, ps, c, x, &status, err);
-    if (c->prior.layers)
-        out->prior = flops(ZS_NET_PRIOR, ps, c, zs_shape2(1, c->prior.z_dim), &status, err);
+    for (int b = 0; status == ZS_OK && b < ZS_BOX_COUNT; b++) {
+        zs_shape s = smallest(c, (zs_box)b);
+        zs_ports p;
+        if (!zs_model_config_ports(c, (zs_box)b, &p))
+            continue;
+        if (s.nd == 4 && !p.side)
+            s = zs_shape4(1, h, w, p.in_channels);
+        out->box[b] = flops(b == ZS_BOX_ENCODER ? ZS_NET_ENCODER : net_of(c, (zs_box)b), ps, c, s,
+                            &status, err);
+    }
     zs_params_free(&ps);
     return status;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Official checkpoints: where the networks are in the file, and their weights. */
+/* Checkpoints of Diffusion Autoencoders: where the networks are in the file, and their weights. */
 #include "models/model_impl.h"
 
 #include <math.h>
@@ -161,7 +161,7 @@ static int bad_entry(const zs_tensorfile *f, const char *name, int64_t i, float 
 int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const char *std,
                         zs_error *err)
 {
-    int64_t dim = m->config.unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(&m->config);
     int status = read_vector(&m->z_mean, f, mean, dim, err);
     if (status == ZS_OK)
         status = read_vector(&m->z_std, f, std, dim, err);
@@ -171,4 +171,29 @@ int zs_model_read_stats(zs_model *m, zs_tensorfile *f, const char *mean, const c
         else if (!isfinite(m->z_std[i]) || !(m->z_std[i] > 0))
             status = bad_entry(f, std, i, m->z_std[i], "positive finite", err);
     return status;
+}
+
+/* The one override that inference itself needs. */
+static int64_t given_enc_blocks(const zs_model_options *o)
+{
+    static const char key[] = "enc_num_res_blocks=";
+    int64_t n = 0;
+    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
+        if (zs_str_starts(*s, key) && !zs_str_to_i64(*s + sizeof key - 1, &n))
+            n = 0; /* zs_model_finish_config reports it */
+    return n;
+}
+
+int zs_diffae_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+{
+    zs_official net;
+    int status = zs_official_find(&net, f, o && o->raw, err);
+    if (status != ZS_OK)
+        return status;
+    status = zs_official_stored(&m->config, &m->facts, &net, err);
+    if (status > 0)
+        status = zs_official_infer(&m->config, &m->facts, &net, given_enc_blocks(o), err);
+    if (status == ZS_OK)
+        status = zs_model_finish_config(m, o, zs_tensorfile_path(f), err);
+    return status == ZS_OK ? zs_official_read(m, &net, err) : status;
 }

@@ -21,7 +21,7 @@ static int apply_overrides(zs_model *m, const zs_model_options *o, zs_error *err
     return ZS_OK;
 }
 
-static int finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err)
+int zs_model_finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err)
 {
     zs_error why = {0};
     int status = apply_overrides(m, o, err);
@@ -55,36 +55,14 @@ static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const 
         return status;
     add_bundle_facts(m, path, o && o->raw);
     m->extra = json_incref(json_object_get(meta, "training"));
-    status = finish_config(m, o, path, err);
+    status = zs_model_finish_config(m, o, path, err);
     if (status == ZS_OK)
         status = zs_bundle_read(m, f, err);
     if (status == ZS_OK)
-        status = zs_probe_read_bundle(&m->probe, f, meta, m->config.unet.z_dim, err);
+        status = zs_probe_read_bundle(&m->probe, f, meta, zs_model_config_z_dim(&m->config), err);
     if (status == ZS_OK)
         add_probe_fact(m, path);
     return status < 0 ? status : ZS_OK;
-}
-
-/* The one override that inference itself needs. */
-static int64_t given_enc_blocks(const zs_model_options *o)
-{
-    static const char key[] = "enc_num_res_blocks=";
-    int64_t n = 0;
-    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
-        if (zs_str_starts(*s, key) && !zs_str_to_i64(*s + sizeof key - 1, &n))
-            n = 0; /* apply_overrides reports it */
-    return n;
-}
-
-static int open_official(zs_model *m, const zs_official *net, const zs_model_options *o,
-                         zs_error *err)
-{
-    int status = zs_official_stored(&m->config, &m->facts, net, err);
-    if (status > 0)
-        status = zs_official_infer(&m->config, &m->facts, net, given_enc_blocks(o), err);
-    if (status == ZS_OK)
-        status = finish_config(m, o, zs_tensorfile_path(net->f), err);
-    return status == ZS_OK ? zs_official_read(m, net, err) : status;
 }
 
 /* Numbers, and what the threads that look at parts of them found. */
@@ -124,25 +102,41 @@ static int check_finite(const zs_model *m, const char *path, zs_error *err)
     return ZS_OK;
 }
 
-/* Networks from f unless an earlier file gave them; 1 when f holds none. */
-static int take_networks(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+/* Whoever knows the file first reads it, so the pickier ones come first. */
+static zs_reader *const readers[] = {zs_diffae_read};
+
+static int read_official(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+{
+    int status = 1;
+    for (size_t i = 0; status == 1 && i < sizeof readers / sizeof readers[0]; i++)
+        status = readers[i](m, f, o, err);
+    return status;
+}
+
+/* Opens the networks of f, for which `part` is an empty model; 1 when f holds none. */
+static int read_networks(zs_model *part, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {
     zs_error damaged = {0};
-    zs_official net;
     json_t *meta = zs_bundle_meta(f, &damaged);
     int status = damaged.status ? zs_fail(err, damaged.status, "%s", damaged.message) : ZS_OK;
-    bool first = m->params == NULL;
-    if (status == ZS_OK && !meta)
-        status = zs_official_find(&net, f, o && o->raw, err);
-    if (status == ZS_OK && !first)
-        status = zs_fail(err, ZS_E_INVALID,
-                         "%s holds networks, but an earlier file of the model did too; name one",
-                         zs_tensorfile_path(f));
     if (status == ZS_OK)
-        status = meta ? open_bundle(m, f, meta, o, err) : open_official(m, &net, o, err);
+        status = meta ? open_bundle(part, f, meta, o, err) : read_official(part, f, o, err);
     if (status == ZS_OK)
-        status = check_finite(m, zs_tensorfile_path(f), err);
+        status = check_finite(part, zs_tensorfile_path(f), err);
     json_decref(meta);
+    return status;
+}
+
+/* Networks from f beside those of earlier files; 1 when f holds none. */
+static int take_networks(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+{
+    zs_model *part = NULL;
+    int status = zs_model_new(&part, zs_tensorfile_path(f), o, err);
+    if (status == ZS_OK)
+        status = read_networks(part, f, o, err);
+    if (status == ZS_OK)
+        status = zs_model_join(m, part, zs_tensorfile_path(f), err);
+    zs_model_close(&part);
     return status;
 }
 
@@ -159,7 +153,7 @@ static int take_stats(zs_model *m, zs_tensorfile *f, zs_error *err)
                            "%s holds statistics of codes; name the checkpoint with the networks "
                            "before it, as in last.ckpt,latent.pkl",
                            zs_tensorfile_path(f));
-        if (m->config.unet.z_dim == 0)
+        if (zs_model_config_z_dim(&m->config) == 0)
             return zs_fail(err, ZS_E_INVALID,
                            "%s holds statistics of codes, but the model has none",
                            zs_tensorfile_path(f));
@@ -177,7 +171,7 @@ static int take_probe(zs_model *m, zs_tensorfile *f, zs_error *err)
     zs_probe *p = NULL;
     if (!m->params) /* take_stats has said so, or there is nothing of a model in f */
         return 1;
-    int status = zs_probe_read_official(&p, f, m->config.unet.z_dim, err);
+    int status = zs_probe_read_official(&p, f, zs_model_config_z_dim(&m->config), err);
     if (status != ZS_OK)
         return status;
     zs_probe_free(&m->probe);

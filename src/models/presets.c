@@ -105,13 +105,16 @@ static void fill_encoder(zs_sem_encoder_config *e, const row *r)
 }
 
 /* Every layer but the first sees the input again. */
-static zs_latent_mlp_config prior(const row *r)
+static void fill_prior(zs_model_config *c, const row *r)
 {
-    return (zs_latent_mlp_config){.z_dim = r->z_dim,
-                                  .hidden = r->prior_hidden,
-                                  .layers = r->prior_layers,
-                                  .skips = ((uint64_t)1 << r->prior_layers) - 2,
-                                  .time_channels = 64};
+    *c = (zs_model_config){.latent = zs_process_diffae_latent};
+    (void)snprintf(c->name, sizeof c->name, "%s", r->name);
+    (void)snprintf(c->fit, sizeof c->fit, "%s", r->fit);
+    c->latent_mlp = (zs_latent_mlp_config){.z_dim = r->z_dim,
+                                           .hidden = r->prior_hidden,
+                                           .layers = r->prior_layers,
+                                           .skips = ((uint64_t)1 << r->prior_layers) - 2,
+                                           .time_channels = 64};
 }
 
 static zs_preset_train train_images(const row *r)
@@ -155,29 +158,28 @@ static zs_preset_train train_codes(const row *r)
 
 static void fill_autoencoder(zs_model_config *c, const row *r)
 {
-    *c = (zs_model_config){
-        .kind = ZS_MODEL_DIFFAE, .image_size = r->image_size, .channels = r->channels};
+    *c = (zs_model_config){.image_size = r->image_size,
+                           .channels = r->channels,
+                           .diffusion = zs_process_diffae,
+                           .latent = zs_process_diffae_latent};
     (void)snprintf(c->name, sizeof c->name, "%s", r->name);
     (void)snprintf(c->fit, sizeof c->fit, "%s", r->fit);
-    c->diffusion = (zs_diffusion_config){1000, "linear", "const0.008"};
     fill_unet(&c->unet, r);
-    fill_encoder(&c->encoder, r);
+    fill_encoder(&c->sem_encoder, r);
 }
 
 /* The baseline: the same generator without codes. */
 static void fill_ddpm(zs_model_config *c, const zs_model_config *autoencoder)
 {
     *c = *autoencoder;
-    c->kind = ZS_MODEL_DDPM;
     c->unet.z_dim = 0;
-    memset(&c->encoder, 0, sizeof c->encoder);
+    zs_model_config_clear(c, ZS_BOX_ENCODER);
 }
 
 /* The encoder alone; model_channels stays, since channel_mult counts in it. */
 static void fill_classifier(zs_model_config *c, const zs_model_config *autoencoder)
 {
     *c = *autoencoder;
-    c->kind = ZS_MODEL_ENCODER;
     c->unet = (zs_unet_config){.model_channels = autoencoder->unet.model_channels};
 }
 
@@ -206,11 +208,11 @@ int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
         *out = (zs_preset){.name = r->name,
                            .about = r->about,
                            .data = r->data,
-                           .prior = prior(r),
                            .train_autoencoder = train_images(r),
                            .train_ddpm = train_images(r),
                            .train_encoder = train_classes(r),
                            .train_prior = train_codes(r)};
+        fill_prior(&out->prior, r);
         fill_autoencoder(&out->autoencoder, r);
         fill_ddpm(&out->ddpm, &out->autoencoder);
         fill_classifier(&out->encoder, &out->autoencoder);

@@ -19,9 +19,10 @@ typedef struct zs_preset {
     const char *name;
     const char *about; /* one line for --help */
     const char *data;  /* the data set it is meant for, as --data takes it, or "" */
+    /* What the preset can make; a configuration without any box is one that it cannot. */
     zs_model_config autoencoder, ddpm;
-    zs_model_config encoder;    /* the autoencoder's, to be trained on classes; classes is 0 */
-    zs_latent_mlp_config prior; /* for the codes of the autoencoder */
+    zs_model_config encoder; /* the autoencoder's, to be trained on classes; classes is 0 */
+    zs_model_config prior;   /* the prior alone; its z_dim is that of the encoder it is used with */
     zs_preset_train train_autoencoder, train_ddpm, train_encoder, train_prior;
 } zs_preset;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "models/prior.h"
+#include "models/model_impl.h"
 
 int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, int64_t n,
                          double dropout, zs_error *err)
@@ -10,12 +11,10 @@ int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c
     if (status < 0)
         return status;
     zs_nn nn = {.g = g, .ps = ps, .train = true, .dropout = (float)dropout};
-    zs_shape s = zs_shape2(n, c->prior.z_dim);
-    zs_tid x_t = zs_graph_input(g, "x_t", s), noise = zs_graph_input(g, "noise", s);
-    zs_tid t = zs_graph_input(g, "t", zs_shape1(n));
-    zs_nn_push(&nn, "latent_net");
-    zs_tid eps = zs_latent_mlp_build(&nn, &c->prior, x_t, t);
-    zs_nn_pop(&nn);
+    zs_shape s = zs_shape2(n, zs_model_config_z_dim(c));
+    zs_inputs in = zs_network_inputs(g, c, ZS_BOX_PRIOR, zs_graph_input(g, "x_t", s));
+    zs_tid noise = zs_graph_input(g, "noise", s);
+    zs_tid eps = zs_network_build(&nn, c, ZS_BOX_PRIOR, &in);
     zs_tid loss = zs_loss_node(g, eps, noise, ZS_LOSS_L1);
     zs_graph_output(g, "loss", loss);
     zs_graph_backward(g, loss);
@@ -41,7 +40,7 @@ int zs_prior_layout(zs_params **out, const zs_model_config *c, zs_error *err)
     zs_params *ps = NULL;
     *out = NULL;
     int status = zs_model_config_validate(c, err);
-    if (status == ZS_OK && c->prior.layers == 0)
+    if (status == ZS_OK && !zs_model_config_arch(c, ZS_BOX_PRIOR, NULL))
         status = zs_fail(err, ZS_E_INVALID, "the configuration describes no prior");
     if (status == ZS_OK)
         status = zs_params_new(&ps, err);

@@ -53,3 +53,44 @@ zs_tid zs_sem_encoder_build(zs_nn *nn, const zs_sem_encoder_config *c, zs_tid x)
     h = zs_nn_groupnorm(nn, "out.0", h, ZS_NONE, ZS_NONE, ZS_ACT_SILU);
     return zs_nn_pointwise(nn, "out.3", zs_mean_hw(nn->g, h), c->z_dim, ZS_INIT_UNIFORM);
 }
+
+/* ---- the architecture ---- */
+
+static const zs_field fields[] = {
+    ZS_FIELD_LIST("channels", zs_sem_encoder_config, ch, levels, 1, 16384, ZS_MAX_LEVELS),
+    ZS_FIELD_I64(zs_sem_encoder_config, in_channels, 1, 64),
+    ZS_FIELD_INT(zs_sem_encoder_config, num_res_blocks, 1, ZS_MAX_RES_BLOCKS),
+    ZS_FIELD_BITS(ZS_TYPE_BITS32, "attention_levels", zs_sem_encoder_config, attn_levels,
+                  ZS_MAX_LEVELS),
+    ZS_FIELD_INT(zs_sem_encoder_config, heads, 1, 64),
+    ZS_FIELD_I64(zs_sem_encoder_config, z_dim, 1, 65536),
+    ZS_FIELDS_END};
+
+static int check(const void *config, zs_error *err)
+{
+    const zs_sem_encoder_config *c = config;
+    return zs_levels_check("encoder", c->levels, c->ch, c->attn_levels, c->heads, err);
+}
+
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_sem_encoder_config *c = config;
+    *p = (zs_ports){
+        .in_channels = c->in_channels, .z_dim = c->z_dim, .unit = (int64_t)1 << (c->levels - 1)};
+}
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    return zs_sem_encoder_build(nn, config, in->x);
+}
+
+const zs_arch zs_arch_sem_encoder = {
+    .name = "sem_encoder",
+    .box = ZS_BOX_ENCODER,
+    .about = "semantic encoder of Diffusion Autoencoders",
+    .module = "encoder",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+};

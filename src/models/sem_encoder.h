@@ -20,4 +20,6 @@ typedef struct zs_sem_encoder_config {
  * the prefix of nn ("encoder." in official files). */
 zs_tid zs_sem_encoder_build(zs_nn *nn, const zs_sem_encoder_config *c, zs_tid x);
 
+extern const zs_arch zs_arch_sem_encoder;
+
 #endif

@@ -17,7 +17,9 @@ typedef struct table {
 struct zs_session {
     zs_model *m;
     zs_net step, time;
+    zs_box box;
     zs_shape xs;
+    float *y;        /* [n] classes as the graph takes them, or NULL */
     int64_t out_dim; /* floats per sample */
     uint64_t weights;
     int64_t *t; /* [steps] as announced, and room for one that was not */
@@ -88,7 +90,9 @@ static int make_table(table *tab, const zs_exec *e, int64_t rows, zs_error *err)
 /* The smallest images that a network's graph can be built for: the parts do not look at them. */
 static zs_shape part_shape(const zs_session *s, int64_t n)
 {
-    int64_t a = (int64_t)1 << (s->m->config.unet.levels - 1);
+    zs_ports p;
+    (void)zs_model_config_ports(&s->m->config, s->box, &p);
+    int64_t a = p.side ? p.side : p.unit;
     return s->xs.nd == 4 ? zs_shape4(n, a, a, s->xs.d[3]) : zs_shape2(n, s->xs.d[1]);
 }
 
@@ -96,12 +100,12 @@ static zs_shape part_shape(const zs_session *s, int64_t n)
 
 static int prepare_codes(zs_session *s, const float *z, zs_error *err)
 {
-    int64_t n = s->xs.d[0], dim = s->m->config.unet.z_dim;
+    int64_t n = s->xs.d[0], dim = zs_model_config_z_dim(&s->m->config);
     int status = ZS_OK;
     for (int64_t i = 0, count; status == ZS_OK && i < n; i += count) {
         zs_exec *e = NULL;
         count = n - i < s->m->batch ? n - i : s->m->batch;
-        status = zs_model_exec(&e, s->m, ZS_NET_UNET_CODE, part_shape(s, count), err);
+        status = zs_model_exec(&e, s->m, ZS_NET_GENERATOR_CODE, part_shape(s, count), err);
         if (status == ZS_OK)
             status = make_table(&s->code_rows, e, n, err);
         if (status < 0)
@@ -166,6 +170,8 @@ static int run_piece(zs_session *s, float *out, const float *x, int64_t first, i
     copy_rows(e, &s->time_rows, true, row, n, 0);
     if (s->code_rows.rows)
         copy_rows(e, &s->code_rows, true, first, n, 1);
+    if (s->y)
+        memcpy(zs_exec_input(e, "y"), s->y + first, (size_t)n * sizeof *s->y);
     status = run_part(s, e, err);
     if (status == ZS_OK)
         memcpy(out + first * s->out_dim, zs_exec_output(e, "out"),
@@ -181,7 +187,7 @@ static int find_row(zs_session *s, int64_t *row, int64_t t, zs_error *err)
     if (i >= 0)
         s->last = i;
     if (i < 0) {
-        status = zs_model_check_timestep(s->m, t, err);
+        status = zs_model_check_timestep(s->m, s->box, t, err);
         s->t[s->steps] = t;
         i = s->steps;
         if (status == ZS_OK)
@@ -211,52 +217,69 @@ void zs_session_free(zs_session **s)
     if (!*s)
         return;
     zs_free((*s)->t);
+    zs_free((*s)->y);
     zs_free((*s)->time_rows.rows);
     zs_free((*s)->code_rows.rows);
     zs_free(*s);
     *s = NULL;
 }
 
-static int check(zs_model *m, zs_box box, zs_shape xs, const float *z, const int64_t *t,
+static int check(zs_model *m, zs_box box, zs_shape xs, const zs_cond *cond, const int64_t *t,
                  int64_t steps, zs_error *err)
 {
-    int status = box == ZS_BOX_PRIOR ? zs_model_check_prior(m, xs.d[0], err)
-                                     : zs_model_check_eps(m, xs, z, err);
+    int status = box == ZS_BOX_PRIOR ? zs_model_check_prior(m, xs.d[0], cond->y, err)
+                                     : zs_model_check_eps(m, xs, cond, err);
     if (status == ZS_OK && steps < 1)
         status = zs_fail(err, ZS_E_INVALID, "there are no timesteps to sample at");
     for (int64_t i = 0; status == ZS_OK && i < steps; i++)
-        status = zs_model_check_timestep(m, t[i], err);
+        status = zs_model_check_timestep(m, box, t[i], err);
     return status;
 }
 
-int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const float *z,
+/* Copies of timesteps and classes. */
+static int copy_lists(zs_session *s, const int64_t *t, const int64_t *y, zs_error *err)
+{
+    size_t n = (size_t)s->xs.d[0], steps = (size_t)s->steps;
+    s->t = zs_alloc(steps + 1, sizeof *s->t); /* one more for find_row */
+    if (y)
+        s->y = zs_alloc(n, sizeof *s->y);
+    if (!s->t || (y && !s->y))
+        return zs_fail_nomem(err, (unsigned long long)steps * sizeof *s->t, "timesteps");
+    memcpy(s->t, t, steps * sizeof *t);
+    for (size_t i = 0; y && i < n; i++)
+        s->y[i] = (float)y[i];
+    return ZS_OK;
+}
+
+int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const zs_cond *cond,
                    const int64_t *t, int64_t steps, zs_error *err)
 {
+    static const zs_cond nothing;
     bool prior = box == ZS_BOX_PRIOR;
-    int status = check(m, box, xs, z, t, steps, err);
+    zs_ports p;
+    if (!cond)
+        cond = &nothing;
+    int status = check(m, box, xs, cond, t, steps, err);
     *out = NULL;
     if (status < 0)
         return status;
     zs_session *s = zs_alloc(1, sizeof *s);
-    int64_t *list = zs_alloc((size_t)steps + 1, sizeof *list); /* one more for find_row */
-    if (!s || !list) {
-        zs_free(s);
-        zs_free(list);
-        return zs_fail_nomem(err, (unsigned long long)steps * sizeof *list, "timesteps");
-    }
-    memcpy(list, t, (size_t)steps * sizeof *list);
+    if (!s)
+        return zs_fail_nomem(err, sizeof *s, "a session");
+    (void)zs_model_config_ports(&m->config, box, &p);
     *s = (zs_session){.m = m,
-                      .step = prior ? ZS_NET_PRIOR_STEP : ZS_NET_UNET_STEP,
-                      .time = prior ? ZS_NET_PRIOR_TIME : ZS_NET_UNET_TIME,
+                      .step = prior ? ZS_NET_PRIOR_STEP : ZS_NET_GENERATOR_STEP,
+                      .time = prior ? ZS_NET_PRIOR_TIME : ZS_NET_GENERATOR_TIME,
+                      .box = box,
                       .xs = xs,
-                      .out_dim = prior ? xs.d[1] : xs.d[1] * xs.d[2] * m->config.unet.out_channels,
+                      .out_dim = prior ? xs.d[1] : xs.d[1] * xs.d[2] * p.out_channels,
                       .weights = m->version ? m->version : zs_weights_version(),
-                      .t = list,
                       .steps = steps,
                       .time_rows = {.input = "t"},
                       .code_rows = {.input = "z"}};
-    if (z)
-        status = prepare_codes(s, z, err);
+    status = copy_lists(s, t, cond->y, err);
+    if (status == ZS_OK && cond->z)
+        status = prepare_codes(s, cond->z, err);
     if (status < 0)
         zs_session_free(&s);
     *out = s;

@@ -17,11 +17,11 @@
 
 typedef struct zs_session zs_session;
 
-/* A session of m's generator (x of shape xs = [n,h,w,channels], z [n,z_dim] or NULL) or prior (x
- * [n,z_dim], z NULL) at the timesteps t[steps], in the order of use; t and z are copied or used up.
+/* A session of m's generator (x of shape xs = [n,h,w,channels]) or prior (x [n,z_dim]) under cond
+ * (NULL: nothing), at the timesteps t[steps], in the order of use; t and cond are copied or used up.
  * The weights must not change before the session is freed; m may be used in between. Errors of
  * zs_model_eps; ZS_E_NOMEM. */
-int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const float *z,
+int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const zs_cond *cond,
                    const int64_t *t, int64_t steps, zs_error *err);
 
 /* out = the network's prediction from x at timestep t, for all samples. A t that was not announced

@@ -134,3 +134,64 @@ zs_tid zs_unet_build(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid t, zs_
     zs_tid act_t = zs_silu(nn->g, time_embed(nn, c, t));
     return zs_unet_trunk(nn, c, x, act_t, c->z_dim ? zs_silu(nn->g, z) : ZS_NONE);
 }
+
+/* ---- the architecture ---- */
+
+int zs_levels_check(const char *what, int levels, const int64_t *ch, uint32_t attn_levels,
+                    int heads, zs_error *err)
+{
+    if (attn_levels >> levels)
+        return zs_fail(err, ZS_E_INVALID, "%s has attention at a level it does not have", what);
+    for (int i = 0; i < levels; i++) {
+        bool attends = attn_levels >> i & 1 || i == levels - 1;
+        if (attends && ch[i] % heads)
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s.channels[%d] is %lld, which %d attention heads do not divide", what,
+                           i, (long long)ch[i], heads);
+    }
+    return ZS_OK;
+}
+
+static const zs_field fields[] = {
+    ZS_FIELD_LIST("channels", zs_unet_config, ch, levels, 1, 16384, ZS_MAX_LEVELS),
+    ZS_FIELD_I64(zs_unet_config, in_channels, 1, 64),
+    ZS_FIELD_I64(zs_unet_config, out_channels, 1, 64),
+    ZS_FIELD_WIDTH(zs_unet_config, model_channels),
+    ZS_FIELD_I64(zs_unet_config, embed_channels, 1, 16384),
+    ZS_FIELD_INT(zs_unet_config, num_res_blocks, 1, ZS_MAX_RES_BLOCKS),
+    ZS_FIELD_BITS(ZS_TYPE_BITS32, "attention_levels", zs_unet_config, attn_levels, ZS_MAX_LEVELS),
+    ZS_FIELD_INT(zs_unet_config, heads, 1, 64),
+    ZS_FIELD_I64(zs_unet_config, z_dim, 0, 65536),
+    ZS_FIELD_F64(zs_unet_config, dropout, 0, 1),
+    ZS_FIELDS_END};
+
+static int check(const void *config, zs_error *err)
+{
+    const zs_unet_config *c = config;
+    return zs_levels_check("generator", c->levels, c->ch, c->attn_levels, c->heads, err);
+}
+
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_unet_config *c = config;
+    *p = (zs_ports){.in_channels = c->in_channels,
+                    .out_channels = c->out_channels,
+                    .z_dim = c->z_dim,
+                    .unit = (int64_t)1 << (c->levels - 1)};
+}
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    return zs_unet_build(nn, config, in->x, in->t, in->z);
+}
+
+const zs_arch zs_arch_unet = {
+    .name = "unet",
+    .box = ZS_BOX_GENERATOR,
+    .about = "AdaGN UNet of Diffusion Autoencoders",
+    .module = "",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+};

@@ -2,7 +2,7 @@
 #ifndef ZS_MODELS_UNET_H
 #define ZS_MODELS_UNET_H
 
-#include "nn/nn.h"
+#include "models/arch.h"
 
 enum { ZS_MAX_LEVELS = 8, ZS_MAX_RES_BLOCKS = 16 };
 
@@ -29,5 +29,12 @@ zs_tid zs_unet_build(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid t, zs_
 /* The same below its embeddings: act_t [N,E] is the SiLU of the time embedding, act_z that of z_sem
  * or ZS_NONE. Checks x and the ranges that building relies on. */
 zs_tid zs_unet_trunk(zs_nn *nn, const zs_unet_config *c, zs_tid x, zs_tid act_t, zs_tid act_z);
+
+extern const zs_arch zs_arch_unet;
+
+/* What networks of levels have in common: attention only where there are levels, and heads that
+ * divide the channels there and in the middle. `what` is the box, for messages. */
+int zs_levels_check(const char *what, int levels, const int64_t *ch, uint32_t attn_levels,
+                    int heads, zs_error *err);
 
 #endif

@@ -17,7 +17,7 @@ void zs_unload(zs_model **m)
 zs_model_size zs_size(const zs_model *m)
 {
     const zs_model_config *c = zs_model_configuration(m);
-    return (zs_model_size){c->image_size, c->image_size, c->channels, c->encoder.z_dim};
+    return (zs_model_size){c->image_size, c->image_size, c->channels, zs_model_config_z_dim(c)};
 }
 
 static int image_batch(zs_shape *xs, const zs_model *m, int64_t n, zs_error *err)

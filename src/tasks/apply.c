@@ -115,7 +115,7 @@ static int read_timesteps(const apply *a, int64_t **t, int64_t n)
 /* z_sem [n,z_dim] when the generator takes one. */
 static int read_code(const apply *a, tensor *z, int64_t n)
 {
-    int64_t dim = zs_model_configuration(a->m)->unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(a->m));
     if (dim == 0)
         return ZS_OK;
     int status = read_floats(a, z, "z_sem", 2);
@@ -155,7 +155,7 @@ static int put_images(apply *a, const char *name, const float *x, zs_shape s)
 static int apply_encode(apply *a)
 {
     tensor x = {0};
-    int64_t dim = zs_model_configuration(a->m)->encoder.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(a->m));
     int status = read_images(a, &x, "x0");
     float *z = status < 0 ? NULL : zs_alloc((size_t)(x.s.d[0] * dim), sizeof *z);
     if (status == ZS_OK && !z)
@@ -186,7 +186,7 @@ static int apply_eps(apply *a)
     if (status == ZS_OK && !(eps = zs_alloc((size_t)zs_shape_numel(&out), sizeof *eps)))
         status = zs_fail_nomem(a->env->err, (unsigned long long)zs_shape_numel(&out) * 4, "eps");
     if (status == ZS_OK)
-        status = zs_model_eps(a->m, eps, x.p, x.s, t, z.p, a->env->err);
+        status = zs_model_eps(a->m, eps, x.p, x.s, t, &(zs_cond){.z = z.p}, a->env->err);
     if (status == ZS_OK)
         status = put_images(a, "eps", eps, out);
     zs_free(eps);
@@ -229,7 +229,7 @@ static int apply_invert(apply *a)
 static int apply_prior_eps(apply *a)
 {
     tensor z = {0};
-    int64_t *t = NULL, dim = zs_model_configuration(a->m)->prior.z_dim;
+    int64_t *t = NULL, dim = zs_model_config_z_dim(zs_model_configuration(a->m));
     float *out = NULL;
     int status = read_floats(a, &z, "z_t", 2);
     if (status == ZS_OK && z.s.d[1] != dim)
@@ -241,7 +241,7 @@ static int apply_prior_eps(apply *a)
     if (status == ZS_OK && !(out = zs_alloc((size_t)zs_shape_numel(&z.s), sizeof *out)))
         status = zs_fail_nomem(a->env->err, (unsigned long long)zs_shape_numel(&z.s) * 4, "out");
     if (status == ZS_OK)
-        status = zs_model_prior_eps(a->m, out, z.p, z.s.d[0], t, a->env->err);
+        status = zs_model_prior_eps(a->m, out, z.p, z.s.d[0], t, NULL, a->env->err);
     if (status == ZS_OK) {
         status = put(a, "out", 2, z.s.d, out);
         out = NULL;
@@ -255,7 +255,7 @@ static int apply_prior_eps(apply *a)
 /* Codes [n,dim] of the tensor `name`. */
 static int read_codes(const apply *a, tensor *z, const char *name)
 {
-    int64_t dim = zs_model_configuration(a->m)->unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(a->m));
     int status = read_floats(a, z, name, 2);
     if (status == ZS_OK && z->s.d[1] != dim)
         status = zs_fail(a->env->err, ZS_E_INVALID,
@@ -365,7 +365,7 @@ static int noisy(const apply *a, float *x_t, const tensor *x0, const tensor *noi
                  const int64_t *t)
 {
     zs_schedule s = {0};
-    const zs_diffusion_config *d = &zs_model_configuration(a->m)->diffusion;
+    const zs_process_config *d = &zs_model_configuration(a->m)->diffusion;
     int status = zs_schedule_make(&s, d->beta_schedule, d->T, a->env->err);
     size_t e = (size_t)(zs_shape_numel(&x0->s) / x0->s.d[0]);
     for (size_t i = 0; status == ZS_OK && i < (size_t)x0->s.d[0]; i++)
@@ -397,7 +397,7 @@ static int apply_grad(apply *a)
     if (status == ZS_OK)
         status = noisy(a, x_t, &x, &noise, t);
     if (status == ZS_OK)
-        status = zs_model_grad(a->m, loss, grads, x.p, x_t, x.s, t, noise.p, a->env->err);
+        status = zs_model_grad(a->m, loss, grads, x.p, x_t, x.s, t, noise.p, NULL, a->env->err);
     if (status == ZS_OK) {
         status = put(a, "loss", 1, (int64_t[]){1}, loss);
         loss = NULL;

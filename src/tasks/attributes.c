@@ -50,7 +50,7 @@ int zs_attributes(zs_attr_list *out, zs_task_env *env, const zs_model *m, double
 int zs_attributes_move(const zs_attr_list *l, const zs_model *m, float *z, int64_t n, double scale,
                        zs_error *err)
 {
-    int64_t dim = zs_model_configuration(m)->unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(m));
     int status = zs_normalise_codes(m, z, n, err);
     for (int64_t i = 0; status == ZS_OK && i < n; i++)
         for (int k = 0; k < l->n; k++)

@@ -44,7 +44,7 @@ static int load_preset(net *k, zs_error *err)
     status = zs_model_layout(&k->ps, &k->c, err);
     if (status == ZS_OK)
         status = zs_model_flops(&f, &k->c, k->c.image_size, k->c.image_size, err);
-    k->flops = (double)k->row->n * (k->encoder ? f.encoder : f.generator);
+    k->flops = (double)k->row->n * f.box[k->encoder ? ZS_BOX_ENCODER : ZS_BOX_GENERATOR];
     return status;
 }
 
@@ -99,7 +99,7 @@ static int net_run(void *state, zs_error *err)
 {
     net *k = state;
     return k->encoder ? zs_model_encode(k->m, k->z, k->x, k->xs, err)
-                      : zs_model_eps(k->m, k->out, k->x, k->xs, k->t, k->z, err);
+                      : zs_model_eps(k->m, k->out, k->x, k->xs, k->t, &(zs_cond){.z = k->z}, err);
 }
 
 static double net_flops(const void *state)

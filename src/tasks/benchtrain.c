@@ -267,16 +267,15 @@ static int open_prior(void **state, const zs_bench_row *r, const zs_bench_settin
     if (status < 0)
         return status;
     step *k = *state;
-    k->c = p.autoencoder;
-    k->c.prior = p.prior;
+    k->c = p.prior;
     k->optim = optim_of(&p.train_prior);
-    k->numel = (size_t)(r->n * p.prior.z_dim);
-    status = plan_latent(k, &p.prior, s, err);
+    k->numel = (size_t)(r->n * zs_model_config_z_dim(&p.prior));
+    status = plan_latent(k, &p.prior.latent_mlp, s, err);
     if (status == ZS_OK)
         status = fill_state(k, s, err);
     if (status == ZS_OK)
-        status = zs_schedule_make(&k->schedule, p.autoencoder.diffusion.latent_beta_schedule,
-                                  p.autoencoder.diffusion.T, err);
+        status =
+            zs_schedule_make(&k->schedule, p.prior.latent.beta_schedule, p.prior.latent.T, err);
     k->own_t = zs_alloc((size_t)r->n, sizeof *k->own_t);
     k->own_noise = zs_alloc(k->numel, sizeof(float));
     k->t = k->own_t;
@@ -290,7 +289,7 @@ static void draw_range(void *ctx, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     step *k = ctx;
-    size_t dim = (size_t)k->c.prior.z_dim;
+    size_t dim = (size_t)zs_model_config_z_dim(&k->c);
     float *z_t = zs_exec_input(k->exec, "z_t"), *t = zs_exec_input(k->exec, "t");
     for (int64_t i = begin; i < end; i++) {
         size_t at = (size_t)i * dim;
@@ -325,7 +324,8 @@ static int prior_run(void *state, zs_error *err)
 static int prior_save(void *state, const char *dir, zs_error *err)
 {
     step *k = state;
-    return save_steps(k, code_gradient, zs_shape2(k->row->n, k->c.prior.z_dim), dir, err);
+    return save_steps(k, code_gradient, zs_shape2(k->row->n, zs_model_config_z_dim(&k->c)), dir,
+                      err);
 }
 
 const zs_bench_kind zs_bench_prior = {open_prior, prior_run, step_flops, prior_save, step_close};

@@ -53,7 +53,7 @@ static int open_images(zs_demo *d, const char *model, const char *images)
         return status;
     d->xs = zs_shape4(ZS_DEMO_IMAGES, s.size, s.size, s.channels);
     d->e = (size_t)zs_images_elements(d->im);
-    d->dim = (size_t)zs_model_configuration(d->m)->unet.z_dim;
+    d->dim = (size_t)zs_model_config_z_dim(zs_model_configuration(d->m));
     return ZS_OK;
 }
 

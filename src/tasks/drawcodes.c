@@ -33,7 +33,7 @@ static bool keep(const zs_code_draw *d, const float *z, int64_t i)
 /* The next batch of normalised codes. */
 static int draw(const zs_code_draw *d, float *z, int64_t first, zs_error *err)
 {
-    int64_t dim = zs_model_configuration(d->model)->prior.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(d->model));
     const zs_generation g = {
         .model = d->model, .sampler = &zs_sampler_ddim, .steps = d->steps, .stage = "prior"};
     zs_draw_code(z, d->batch, dim, d->seed, (uint64_t)first);
@@ -53,7 +53,7 @@ static int report(const zs_code_draw *d, int64_t kept, int64_t n, int64_t tried,
 
 int zs_draw_codes(float *z, int64_t *tried, int64_t n, const zs_code_draw *d, zs_error *err)
 {
-    size_t dim = (size_t)zs_model_configuration(d->model)->prior.z_dim;
+    size_t dim = (size_t)zs_model_config_z_dim(zs_model_configuration(d->model));
     float *batch = zs_alloc((size_t)d->batch, dim * sizeof *batch);
     int64_t kept = 0;
     int status =

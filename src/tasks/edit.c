@@ -46,7 +46,7 @@ static int allocate(edit *d)
 {
     d->n = zs_images_count(d->im);
     d->e = zs_images_elements(d->im);
-    d->dim = zs_model_configuration(d->m)->unet.z_dim;
+    d->dim = zs_model_config_z_dim(zs_model_configuration(d->m));
     d->cols = (int)zs_opt_int(d->env, "strip");
     size_t rows = (size_t)(d->n * d->cols);
     d->x = zs_alloc(rows, (size_t)d->e * sizeof *d->x);

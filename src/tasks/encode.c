@@ -86,7 +86,7 @@ static int run(zs_task_env *env)
     if (status < 0)
         goto done;
     e.n = zs_images_count(e.im);
-    e.dim = zs_model_configuration(e.m)->encoder.z_dim;
+    e.dim = zs_model_config_z_dim(zs_model_configuration(e.m));
     e.z = zs_alloc((size_t)e.n, (size_t)e.dim * sizeof *e.z);
     e.x =
         zs_alloc((size_t)zs_opt_int(env, "batch"), (size_t)zs_images_elements(e.im) * sizeof *e.x);

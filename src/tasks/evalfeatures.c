@@ -42,7 +42,7 @@ static int open_features(zs_eval *e)
         (void)zs_frozen_output(e->net, e->layer == ZS_EVAL_LOGITS ? "logits" : "pool3", &s);
         e->dim = zs_shape_last(&s);
     } else {
-        e->dim = zs_model_configuration(e->model)->encoder.z_dim;
+        e->dim = zs_model_config_z_dim(zs_model_configuration(e->model));
     }
     return ZS_OK;
 }

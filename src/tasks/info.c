@@ -43,15 +43,18 @@ static int add_flops(zs_task_env *env, const zs_model *m)
     int status = zs_model_flops(&f, c, c->image_size, c->image_size, env->err);
     if (status < 0)
         return status;
-    zs_result_set(env, "gflop_per_image",
-                  json_pack("{s:f, s:f, s:f}", "generator", f.generator / 1e9, "encoder",
-                            f.encoder / 1e9, "prior", f.prior / 1e9));
+    json_t *all = json_object();
+    const char *sep = "";
     zs_strbuf_addf(env->text, "  %-24s", "one image");
-    if (f.generator > 0.0)
-        zs_strbuf_addf(env->text, " %.2f GFLOP generator", f.generator / 1e9);
-    if (f.encoder > 0.0)
-        zs_strbuf_addf(env->text, "%s %.2f GFLOP encoder", f.generator > 0.0 ? "," : "",
-                       f.encoder / 1e9);
+    for (int b = 0; b < ZS_BOX_COUNT; b++) {
+        double gflop = f.box[b] / 1e9;
+        if (f.box[b] <= 0.0)
+            continue;
+        json_object_set_new(all, zs_box_name((zs_box)b), json_real(gflop));
+        zs_strbuf_addf(env->text, "%s %.2f GFLOP %s", sep, gflop, zs_box_name((zs_box)b));
+        sep = ",";
+    }
+    zs_result_set(env, "gflop_per_image", all);
     zs_strbuf_addf(env->text, "\n");
     if (c->classes)
         zs_strbuf_addf(env->text, "  %-24s %lld\n", "classes", (long long)c->classes);

@@ -18,7 +18,7 @@ static int allocate(interpolate *t)
 {
     t->n = zs_opt_int(t->env, "n");
     t->e = zs_images_elements(t->im);
-    t->dim = (size_t)zs_model_configuration(t->m)->unet.z_dim;
+    t->dim = (size_t)zs_model_config_z_dim(zs_model_configuration(t->m));
     t->x = zs_alloc((size_t)t->n, (size_t)t->e * sizeof(float));
     t->z = zs_alloc((size_t)t->n, t->dim * sizeof(float));
     t->xe = zs_alloc(2, (size_t)t->e * sizeof(float));

@@ -98,8 +98,12 @@ int zs_pipeline_images(zs_images **im, zs_image_shape *shape, zs_task_env *env, 
 static int run(const zs_pipeline *p, const zs_sampler *k, float *x, zs_shape xs, const float *z,
                zs_error *err)
 {
-    zs_generation g = {
-        .model = p->m, .sampler = k, .steps = p->steps, .z = z, .ui = p->ui, .stage = p->stage};
+    zs_generation g = {.model = p->m,
+                       .sampler = k,
+                       .steps = p->steps,
+                       .cond = {.z = z},
+                       .ui = p->ui,
+                       .stage = p->stage};
     return zs_generate(&g, x, xs, err);
 }
 
@@ -120,7 +124,7 @@ int zs_pipeline_decode_watched(const zs_pipeline *p, float *x, zs_shape xs, cons
     const zs_generation g = {.model = p->m,
                              .sampler = &zs_sampler_ddim,
                              .steps = p->steps,
-                             .z = z,
+                             .cond = {.z = z},
                              .ui = p->ui,
                              .stage = p->stage,
                              .watch = watch,

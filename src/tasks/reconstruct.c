@@ -176,7 +176,7 @@ static int allocate(reconstruct *r)
     size_t batch = (size_t)zs_opt_int(r->env, "batch"), bytes = (size_t)r->e * sizeof(float);
     r->x0 = zs_alloc(batch, bytes);
     r->x = zs_alloc(batch, bytes);
-    r->z = zs_alloc(batch, ((size_t)c->unet.z_dim + 1) * sizeof(float));
+    r->z = zs_alloc(batch, ((size_t)zs_model_config_z_dim(c) + 1) * sizeof(float));
     r->unit = zs_alloc(2, bytes);
     r->grid = zs_alloc(2 * GRID_MAX, bytes);
     r->list = json_array();

@@ -95,7 +95,7 @@ static int open_sample(sample *s)
     if (status < 0)
         return status;
     s->n = zs_opt_int(s->env, "n");
-    s->dim = zs_model_configuration(s->m)->unet.z_dim;
+    s->dim = zs_model_config_z_dim(zs_model_configuration(s->m));
     s->seed = (uint64_t)zs_opt_int(s->env, "seed");
     int64_t batch = zs_opt_int(s->env, "batch");
     s->xs = zs_shape4(batch < s->n ? batch : s->n, shape.size, shape.size, shape.channels);
@@ -162,7 +162,7 @@ static int run_batch(sample *s, int64_t first, int64_t n)
     bool strip = first == 0 && zs_opt_flag(s->env, "predict-x0");
     xs.d[0] = n;
     g.noise = (zs_noise){.seed = s->seed, .first = (uint64_t)first};
-    g.z = s->z ? s->z + first * s->dim : NULL;
+    g.cond.z = s->z ? s->z + first * s->dim : NULL;
     zs_span_begin(&s->span, (double)first, (double)n);
     zs_draw_xt(s->x, xs, s->seed, (uint64_t)first);
     int status = strip ? zs_strip_begin(&s->strip, g.steps, s->e, n, s->env->err) : ZS_OK;

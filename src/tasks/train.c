@@ -104,7 +104,7 @@ void zs_train_fill(zs_train_config *c, const zs_preset_train *t)
 static void fill_from_preset(zs_train_config *c, const zs_preset *p, bool ddpm)
 {
     c->model = ddpm ? p->ddpm : p->autoencoder;
-    c->model.prior.layers = 0; /* trained on its own, later */
+    zs_model_config_clear(&c->model, ZS_BOX_PRIOR); /* trained on its own, later */
     zs_train_fill(c, ddpm ? &p->train_ddpm : &p->train_autoencoder);
 }
 

@@ -21,8 +21,9 @@ static int find_preset(zs_preset *p, zs_task_env *env, const zs_model_config *c)
 
 static void fill_from_preset(zs_train_config *c, const zs_preset *p)
 {
-    c->model.prior = p->prior;
-    c->model.prior.z_dim = c->model.unet.z_dim;
+    int64_t z_dim = zs_model_config_z_dim(&c->model);
+    zs_model_config_take(&c->model, ZS_BOX_PRIOR, &p->prior);
+    c->model.latent_mlp.z_dim = z_dim;
     zs_train_fill(c, &p->train_prior);
     c->flip = 0.0; /* views are mirrored, not samples */
 }
@@ -57,7 +58,7 @@ static int apply_sets(zs_train_config *c, zs_task_env *env)
         const char *s = zs_opt_list(env, "set", i);
         int r = zs_train_take_key(c, s, env->err);
         if (r == 1)
-            r = set_prior_key(&c->model.prior, s, env->err);
+            r = set_prior_key(&c->model.latent_mlp, s, env->err);
         if (r == 1 && zs_str_starts(s, "latent_beta_schedule="))
             r = zs_model_config_set(&c->model, s, env->err);
         if (r == 1)
@@ -68,7 +69,7 @@ static int apply_sets(zs_train_config *c, zs_task_env *env)
         if (r < 0)
             return r;
     }
-    c->dropout = c->model.prior.dropout;
+    c->dropout = c->model.latent_mlp.dropout;
     return zs_model_config_validate(&c->model, env->err);
 }
 

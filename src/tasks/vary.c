@@ -16,7 +16,7 @@ typedef struct vary {
 
 static int allocate(vary *v)
 {
-    size_t dim = (size_t)zs_model_configuration(v->m)->unet.z_dim;
+    size_t dim = (size_t)zs_model_config_z_dim(zs_model_configuration(v->m));
     v->n = zs_opt_int(v->env, "n");
     v->e = zs_images_elements(v->im);
     v->x = zs_alloc((size_t)(v->n + 1), (size_t)v->e * sizeof *v->x);
@@ -29,7 +29,7 @@ static int allocate(vary *v)
 
 static int generate(vary *v)
 {
-    size_t dim = (size_t)zs_model_configuration(v->m)->unet.z_dim;
+    size_t dim = (size_t)zs_model_config_z_dim(zs_model_configuration(v->m));
     zs_shape xs = zs_shape4(1, v->shape.size, v->shape.size, v->shape.channels);
     zs_pipeline p = {v->m, zs_opt_int(v->env, "steps"), v->env->ui, "decode"};
     int status = zs_images_read(v->im, 0, 1, v->x, v->env->err);

@@ -333,7 +333,7 @@ static int open_job(job *j, int views, zs_error *err)
     size_t bytes;
     *c = (zs_codes){.n = zs_source_count(j->data),
                     .views = views,
-                    .dim = zs_model_configuration(j->m)->encoder.z_dim};
+                    .dim = zs_model_config_z_dim(zs_model_configuration(j->m))};
     j->rows = c->n * views;
     (void)snprintf(j->header, sizeof j->header, "zsem codes part %016" PRIx64 "%31s\n",
                    zs_codes_fingerprint(j->m, j->data, views), "");

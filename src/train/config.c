@@ -52,15 +52,13 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
         if (!checks[i].ok)
             return zs_fail(err, ZS_E_INVALID, "the %s %g is out of range: it must be %s",
                            checks[i].name, checks[i].value, checks[i].range);
+    const zs_process_config *p = c->base ? &c->model.latent : &c->model.diffusion;
     zs_schedule schedule = {0};
     int status = zs_optim_config_validate(&c->optim, err);
     if (status == ZS_OK)
         status = zs_model_config_validate(&c->model, err);
     if (status == ZS_OK)
-        status = zs_schedule_make(&schedule,
-                                  c->base ? c->model.diffusion.latent_beta_schedule
-                                          : c->model.diffusion.beta_schedule,
-                                  c->model.diffusion.T, err);
+        status = zs_schedule_make(&schedule, p->beta_schedule, p->T, err);
     zs_schedule_free(&schedule);
     return status;
 }

@@ -3,13 +3,14 @@
 #include "models/session.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static int session_eps(void *ctx, const float *x, int64_t t, float *out, zs_error *err)
 {
     return zs_session_run(ctx, out, x, t, err);
 }
 
-static int spaced_schedule(zs_schedule *out, const zs_generation *g, const char *betas, int64_t T,
+static int spaced_schedule(zs_schedule *out, const zs_generation *g, const zs_process_config *p,
                            zs_error *err)
 {
     zs_schedule full;
@@ -17,37 +18,36 @@ static int spaced_schedule(zs_schedule *out, const zs_generation *g, const char 
     bool even = g->sampler == &zs_sampler_ddpm;
     snprintf(spec, sizeof spec, "%s%lld", even ? "" : "ddim", (long long)g->steps);
     *out = (zs_schedule){0};
-    int status = zs_schedule_make(&full, betas, T, err);
+    int status = zs_schedule_make(&full, p->beta_schedule, p->T, err);
     if (status == ZS_OK)
         status = zs_schedule_respace(out, &full, spec, err);
     zs_schedule_free(&full);
     return status;
 }
 
-/* s brings pred and clip; the rest is filled in here. */
-static int run(const zs_generation *g, zs_box box, zs_sampling *s, const char *betas, float *x,
+static int run(const zs_generation *g, zs_box box, const zs_process_config *p, float *x,
                zs_shape xs, zs_error *err)
 {
     zs_schedule schedule;
     zs_session *session = NULL;
-    int status =
-        spaced_schedule(&schedule, g, betas, zs_model_configuration(g->model)->diffusion.T, err);
+    int status = spaced_schedule(&schedule, g, p, err);
     if (status == ZS_OK)
-        status = zs_session_new(&session, g->model, box, xs, box == ZS_BOX_PRIOR ? NULL : g->z,
-                                schedule.t, schedule.n, err);
-    s->net = session_eps;
-    s->net_ctx = session;
-    s->schedule = &schedule;
-    s->n = xs.d[0];
-    s->numel = zs_shape_numel(&xs) / xs.d[0];
-    s->eta = g->eta;
-    s->noise = g->noise;
-    s->ui = g->ui;
-    s->stage = g->stage;
-    s->watch = g->watch;
-    s->watch_ctx = g->watch_ctx;
+        status = zs_session_new(&session, g->model, box, xs, &g->cond, schedule.t, schedule.n, err);
+    const zs_sampling s = {.schedule = &schedule,
+                           .n = xs.d[0],
+                           .numel = zs_shape_numel(&xs) / xs.d[0],
+                           .net = session_eps,
+                           .net_ctx = session,
+                           .pred = strcmp(p->prediction, "x0") == 0 ? ZS_PRED_X0 : ZS_PRED_EPS,
+                           .clip = p->clip,
+                           .eta = g->eta,
+                           .noise = g->noise,
+                           .ui = g->ui,
+                           .stage = g->stage,
+                           .watch = g->watch,
+                           .watch_ctx = g->watch_ctx};
     if (status == ZS_OK)
-        status = zs_sample(g->sampler, s, x, err);
+        status = zs_sample(g->sampler, &s, x, err);
     zs_session_free(&session);
     zs_schedule_free(&schedule);
     return status;
@@ -56,32 +56,29 @@ static int run(const zs_generation *g, zs_box box, zs_sampling *s, const char *b
 int zs_generation_check(const zs_generation *g, zs_error *err)
 {
     zs_schedule schedule;
-    const zs_diffusion_config *d = &zs_model_configuration(g->model)->diffusion;
-    int status = spaced_schedule(&schedule, g, d->beta_schedule, d->T, err);
+    int status = spaced_schedule(&schedule, g, &zs_model_configuration(g->model)->diffusion, err);
     zs_schedule_free(&schedule);
     return status;
 }
 
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
 {
-    zs_sampling s = {.pred = ZS_PRED_EPS, .clip = true};
     int status = zs_model_check_images(g->model, xs, err);
     if (status < 0)
         return status;
-    const char *betas = zs_model_configuration(g->model)->diffusion.beta_schedule;
-    return run(g, ZS_BOX_GENERATOR, &s, betas, x, xs, err);
+    return run(g, ZS_BOX_GENERATOR, &zs_model_configuration(g->model)->diffusion, x, xs, err);
 }
 
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err)
 {
     const zs_model_config *c = zs_model_configuration(g->model);
-    zs_sampling s = {.pred = ZS_PRED_EPS};
+    zs_generation own = *g;
+    own.cond.z = NULL; /* of the generator that comes after */
     if (!zs_model_has(g->model, ZS_BOX_PRIOR))
         return zs_fail(err, ZS_E_INVALID,
                        "the model has no latent prior to sample codes from: add its file, as in "
                        "last.ckpt,latent.ckpt");
-    return run(g, ZS_BOX_PRIOR, &s, c->diffusion.latent_beta_schedule, z,
-               zs_shape2(n, c->prior.z_dim), err);
+    return run(&own, ZS_BOX_PRIOR, &c->latent, z, zs_shape2(n, zs_model_config_z_dim(c)), err);
 }
 
 static int need_stats(const zs_model *m, zs_error *err)
@@ -96,7 +93,7 @@ static int need_stats(const zs_model *m, zs_error *err)
 int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
 {
     const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
-    int64_t dim = zs_model_configuration(m)->unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(m));
     int status = need_stats(m, err);
     for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
         z[i] = (z[i] - mean[i % dim]) / std[i % dim];
@@ -106,7 +103,7 @@ int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
 {
     const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
-    int64_t dim = zs_model_configuration(m)->unet.z_dim;
+    int64_t dim = zs_model_config_z_dim(zs_model_configuration(m));
     int status = need_stats(m, err);
     for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
         z[i] = z[i] * std[i % dim] + mean[i % dim];

@@ -12,7 +12,7 @@ typedef struct zs_generation {
         *sampler;    /* zs_sampler_find: zs_sampler_ddim, zs_sampler_ddim_invert, zs_sampler_ddpm */
     int64_t steps;   /* out of the model's T: whole stride for ddim, even for ddpm */
     double eta;      /* ddim only */
-    const float *z;  /* [n, z_dim], or NULL for a model without z_sem */
+    zs_cond cond;    /* what the network is told of each sample */
     zs_noise noise;  /* of stochastic samplers; recorded noise is NHWC as well */
     const zs_ui *ui; /* or NULL; progress counts steps */
     const char *stage; /* name for progress; NULL: the sampler's */

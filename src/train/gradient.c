@@ -88,7 +88,7 @@ static int plan(zs_gradient *g, zs_error *err)
 static void measure(zs_gradient *g)
 {
     const zs_model_config *m = g->c.model;
-    g->numel = g->c.objective == ZS_OBJECTIVE_CODES ? m->prior.z_dim
+    g->numel = g->c.objective == ZS_OBJECTIVE_CODES ? zs_model_config_z_dim(m)
                                                     : m->image_size * m->image_size * m->channels;
     g->target_numel = g->c.objective == ZS_OBJECTIVE_CLASSES ? m->classes : g->numel;
 }
@@ -96,7 +96,8 @@ static void measure(zs_gradient *g)
 /* What zs_gradient_draw fills. */
 static int make_noise(zs_gradient *g, zs_error *err)
 {
-    const zs_diffusion_config *d = &g->c.model->diffusion;
+    const zs_model_config *m = g->c.model;
+    const zs_process_config *p = g->c.objective == ZS_OBJECTIVE_CODES ? &m->latent : &m->diffusion;
     if (g->c.objective == ZS_OBJECTIVE_CLASSES)
         return ZS_OK;
     g->t = zs_alloc((size_t)g->c.batch, sizeof *g->t);
@@ -104,10 +105,7 @@ static int make_noise(zs_gradient *g, zs_error *err)
     if (!g->t || !g->noise)
         return zs_fail_nomem(err, (unsigned long long)(g->c.batch * g->numel) * sizeof(float),
                              "noise; use a smaller --batch");
-    return zs_schedule_make(&g->schedule,
-                            g->c.objective == ZS_OBJECTIVE_CODES ? d->latent_beta_schedule
-                                                                 : d->beta_schedule,
-                            d->T, err);
+    return zs_schedule_make(&g->schedule, p->beta_schedule, p->T, err);
 }
 
 int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *err)

@@ -18,10 +18,10 @@ static int reconstruct(zs_model *m, const zs_model_config *c, float *x, zs_shape
 {
     int64_t n = xs.d[0], numel = zs_shape_numel(&xs) / n;
     float *inverted = x + n * numel, *random = x + 2 * n * numel;
-    float *z = zs_alloc((size_t)(n * c->encoder.z_dim), sizeof(float));
+    float *z = zs_alloc((size_t)(n * zs_model_config_z_dim(c)), sizeof(float));
     if (!z)
-        return zs_fail_nomem(err, (unsigned long long)(n * c->encoder.z_dim) * 4, "codes");
-    zs_generation g = {.model = m, .steps = ZS_PREVIEW_STEPS, .z = z};
+        return zs_fail_nomem(err, (unsigned long long)(n * zs_model_config_z_dim(c)) * 4, "codes");
+    zs_generation g = {.model = m, .steps = ZS_PREVIEW_STEPS, .cond = {.z = z}};
     int status = zs_model_encode(m, z, x, xs, err);
     memcpy(inverted, x, (size_t)(n * numel) * sizeof(float));
     g.sampler = &zs_sampler_ddim_invert;
@@ -70,7 +70,7 @@ static int write_grid(const char *path, const float *x, int64_t n, const zs_mode
 int zs_preview_write(const char *path, const zs_model_config *c, float *weights,
                      const zs_backend *backend, const zs_source *source, zs_error *err)
 {
-    bool ddpm = c->kind == ZS_MODEL_DDPM;
+    bool ddpm = !zs_model_config_joint(c);
     int64_t cols = ZS_PREVIEW_IMAGES, count = zs_source_count(source);
     if (!ddpm && count < cols)
         cols = count;

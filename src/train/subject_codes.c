@@ -166,7 +166,7 @@ static int generate(float *z, int64_t n, codes *k, const zs_train_config *c, zs_
 {
     const zs_model_options o = {.backend = c->backend, .batch = PRIOR_BATCH};
     zs_generation g = {.sampler = &zs_sampler_ddim, .steps = FD_STEPS};
-    int64_t T = c->model.diffusion.T;
+    int64_t T = c->model.latent.T;
     if (T % FD_STEPS)
         g.steps = T;
     int status = zs_model_wrap(&g.model, &c->model, k->weights, &o, err);

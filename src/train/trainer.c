@@ -45,9 +45,9 @@ static double samples_per_second(const trainer *t)
 
 static int open_data(trainer *t, zs_error *err)
 {
-    t->subject.kind = t->c->base                             ? &zs_subject_codes
-                      : t->c->model.kind == ZS_MODEL_ENCODER ? &zs_subject_classes
-                                                             : &zs_subject_images;
+    t->subject.kind = t->c->base            ? &zs_subject_codes
+                      : t->c->model.classes ? &zs_subject_classes
+                                            : &zs_subject_images;
     int status = t->subject.kind->open(&t->subject, t->c, err);
     if (status < 0)
         return status;

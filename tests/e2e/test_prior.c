@@ -35,7 +35,6 @@ static const char *path_of(const char *name)
 static zs_model_config tiny_model(void)
 {
     return (zs_model_config){.name = "tiny",
-                             .kind = ZS_MODEL_DIFFAE,
                              .image_size = SIZE,
                              .channels = 1,
                              .fit = "crop",
@@ -48,13 +47,14 @@ static zs_model_config tiny_model(void)
                                       .num_res_blocks = 1,
                                       .heads = 1,
                                       .z_dim = DIM},
-                             .encoder = {.in_channels = 1,
-                                         .levels = 2,
-                                         .ch = {8, 16},
-                                         .num_res_blocks = 1,
-                                         .heads = 1,
-                                         .z_dim = DIM},
-                             .diffusion = {1000, "linear", "const0.008"}};
+                             .sem_encoder = {.in_channels = 1,
+                                             .levels = 2,
+                                             .ch = {8, 16},
+                                             .num_res_blocks = 1,
+                                             .heads = 1,
+                                             .z_dim = DIM},
+                             .diffusion = zs_process_diffae,
+                             .latent = zs_process_diffae_latent};
 }
 
 /* Two classes: bright on the left, bright on the right. */
@@ -145,7 +145,7 @@ static zs_train_config prior_run(zs_model *m, const char *out)
 {
     zs_train_config c = zs_train_defaults();
     c.model = tiny_model();
-    c.model.prior = (zs_latent_mlp_config){
+    c.model.latent_mlp = (zs_latent_mlp_config){
         .z_dim = DIM, .hidden = 24, .layers = 3, .skips = 6, .time_channels = 8};
     c.base = m;
     c.views = 2;

@@ -48,7 +48,6 @@ static void write_image(int k)
 static zs_model_config tiny_model(void)
 {
     zs_model_config c = {.name = "tiny",
-                         .kind = ZS_MODEL_DIFFAE,
                          .image_size = SIZE,
                          .channels = 1,
                          .fit = "crop",
@@ -63,14 +62,15 @@ static zs_model_config tiny_model(void)
                                   .heads = 1,
                                   .z_dim = 12,
                                   .dropout = 0.1},
-                         .encoder = {.in_channels = 1,
-                                     .levels = 2,
-                                     .ch = {8, 16},
-                                     .num_res_blocks = 1,
-                                     .attn_levels = 2,
-                                     .heads = 1,
-                                     .z_dim = 12},
-                         .diffusion = {1000, "linear", "const0.008"}};
+                         .sem_encoder = {.in_channels = 1,
+                                         .levels = 2,
+                                         .ch = {8, 16},
+                                         .num_res_blocks = 1,
+                                         .attn_levels = 2,
+                                         .heads = 1,
+                                         .z_dim = 12},
+                         .diffusion = zs_process_diffae,
+                         .latent = zs_process_diffae_latent};
     return c;
 }
 
@@ -460,9 +460,8 @@ static void test_ddpm(void **state)
     (void)state;
     char *one = strdup(path_of(root, "ddpm1")), *two = strdup(path_of(root, "ddpm2"));
     zs_train_config c = tiny_run(one);
-    c.model.kind = ZS_MODEL_DDPM;
     c.model.unet.z_dim = 0;
-    memset(&c.model.encoder, 0, sizeof c.model.encoder);
+    zs_model_config_clear(&c.model, ZS_BOX_ENCODER);
     c.preview_images = BATCH * STEPS;
     run_to(&c, 0);
     assert_true(exists(path_of(one, "samples/step-00000010.png")));

@@ -49,18 +49,18 @@ static zs_train_config tiny_run(const char *out)
 {
     zs_train_config c = zs_train_defaults();
     c.model = (zs_model_config){.name = "tiny",
-                                .kind = ZS_MODEL_ENCODER,
                                 .image_size = SIZE,
                                 .channels = 1,
                                 .fit = "crop",
                                 .classes = CLASSES,
-                                .encoder = {.in_channels = 1,
-                                            .levels = 2,
-                                            .ch = {8, 16},
-                                            .num_res_blocks = 1,
-                                            .heads = 1,
-                                            .z_dim = 12},
-                                .diffusion = {1000, "linear", "const0.008"}};
+                                .sem_encoder = {.in_channels = 1,
+                                                .levels = 2,
+                                                .ch = {8, 16},
+                                                .num_res_blocks = 1,
+                                                .heads = 1,
+                                                .z_dim = 12},
+                                .diffusion = zs_process_diffae,
+                                .latent = zs_process_diffae_latent};
     c.optim.lr = 1e-2;
     c.optim.ema = 0.9;
     c.optim.warmup = 3;
@@ -144,9 +144,9 @@ static void test_has_no_generator(void **state)
     open_model(&m, "whole");
     zs_shape xs = zs_shape4(1, SIZE, SIZE, 1);
     assert_int_equal(zs_model_encode(m, z, x, xs, &err), ZS_OK);
-    assert_int_equal(zs_model_eps(m, eps, x, xs, &t, z, &err), ZS_E_INVALID);
+    assert_int_equal(zs_model_eps(m, eps, x, xs, &t, &(zs_cond){.z = z}, &err), ZS_E_INVALID);
     assert_non_null(strstr(err.message, "has no generator"));
-    assert_int_equal(zs_model_grad(m, &loss, NULL, x, x, xs, &t, eps, NULL), ZS_E_INVALID);
+    assert_int_equal(zs_model_grad(m, &loss, NULL, x, x, xs, &t, eps, NULL, NULL), ZS_E_INVALID);
     zs_model_close(&m);
 }
 

@@ -56,7 +56,7 @@ static void autoencodes(void **state)
     size_t n;
     float *z = golden_f32(f, "z_sem", &n);
     zs_model *m = open_model(SET, NULL), *plain = open_model(SET, "cpu-ref");
-    zs_generation g = {.model = plain, .sampler = &zs_sampler_ddim, .steps = 10, .z = z};
+    zs_generation g = {.model = plain, .sampler = &zs_sampler_ddim, .steps = 10, .cond = {.z = z}};
     compare(f, &g, "noise", "ddim10.decode");
     g.model = m;
     compare(f, &g, "noise", "ddim10.decode");
@@ -80,7 +80,8 @@ static void reconstructs(void **state)
     zs_error err = {0};
     float z[2 * 64], *x = golden_nhwc(f, "x0", &xs),
                      *want = golden_nhwc(f, "ddim10.reconstruct", &xs);
-    zs_generation g = {.model = m, .sampler = &zs_sampler_ddim_invert, .steps = 10, .z = z};
+    zs_generation g = {
+        .model = m, .sampler = &zs_sampler_ddim_invert, .steps = 10, .cond = {.z = z}};
     assert_int_equal(zs_model_encode(m, z, x, xs, &err), ZS_OK);
     assert_int_equal(zs_generate(&g, x, xs, &err), ZS_OK);
     g.sampler = &zs_sampler_ddim;
@@ -110,7 +111,8 @@ static void interpolates(void **state)
     check("interp.z", z, want_z, n);
     zs_pipeline_slerp(x, x, x + numel, numel, (double)alpha[0]);
     check("interp.x_T", x, want_x, numel);
-    const zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 10, .z = z};
+    const zs_generation g = {
+        .model = m, .sampler = &zs_sampler_ddim, .steps = 10, .cond = {.z = z}};
     if (zs_generate(&g, x, one, &err) < 0)
         fail_msg("%s", err.message);
     check("interp.image", x, want, numel);
@@ -142,7 +144,7 @@ static void samples(void **state)
     if (zs_denormalise_codes(m, z, 2, &err) < 0)
         fail_msg("%s", err.message);
     check("latent_denorm", z, sem, n);
-    g.z = z;
+    g.cond.z = z;
     compare(f, &g, "noise", "uncond_sample");
     zs_model_close(&m);
     zs_free(z);

@@ -32,13 +32,13 @@ static int random_levels(int64_t *ch, uint32_t *attn, int most)
 
 zs_model_config kit_config(bool conditional)
 {
-    zs_model_config c = {.kind = conditional ? ZS_MODEL_DIFFAE : ZS_MODEL_DDPM,
-                         .channels = dice(0, 1) ? 3 : 1,
+    zs_model_config c = {.channels = dice(0, 1) ? 3 : 1,
                          .image_size = 32 * dice(1, 3),
                          .fit = "crop",
-                         .diffusion = {1000, "linear", "const0.008"}};
+                         .diffusion = zs_process_diffae,
+                         .latent = zs_process_diffae_latent};
     zs_unet_config *u = &c.unet;
-    zs_sem_encoder_config *e = &c.encoder;
+    zs_sem_encoder_config *e = &c.sem_encoder;
     u->in_channels = u->out_channels = c.channels;
     u->model_channels = 2 * dice(1, 10);
     u->embed_channels = dice(3, 20);
@@ -54,12 +54,12 @@ zs_model_config kit_config(bool conditional)
     e->num_res_blocks = dice(1, 3);
     e->heads = 1;
     if (dice(0, 1))
-        c.prior = (zs_latent_mlp_config){.z_dim = u->z_dim,
-                                         .hidden = dice(5, 12),
-                                         .layers = dice(2, 5),
-                                         .time_channels = 2 * dice(1, 8)};
-    for (int i = 0; i < c.prior.layers; i++)
-        c.prior.skips |= (uint64_t)dice(0, 1) << i;
+        c.latent_mlp = (zs_latent_mlp_config){.z_dim = u->z_dim,
+                                              .hidden = dice(5, 12),
+                                              .layers = dice(2, 5),
+                                              .time_channels = 2 * dice(1, 8)};
+    for (int i = 0; i < c.latent_mlp.layers; i++)
+        c.latent_mlp.skips |= (uint64_t)dice(0, 1) << i;
     return c;
 }
 

@@ -37,7 +37,7 @@ static zs_model *open_inferred(const char *path, const zs_model_config *c, bool 
     if (!strstr(err.message, "--set enc_num_res_blocks=N"))
         fail_msg("%s", err.message);
     ++*asked;
-    (void)snprintf(set, sizeof set, "enc_num_res_blocks=%d", c->encoder.num_res_blocks);
+    (void)snprintf(set, sizeof set, "enc_num_res_blocks=%d", c->sem_encoder.num_res_blocks);
     o.set = list;
     if (zs_model_open(&m, path, &o, &err2) < 0)
         fail_msg("%s", err2.message);
@@ -304,7 +304,7 @@ static void narrows_no_integer(void **state)
     const json_int_t wide = (json_int_t)1 << 32;
     zs_model_config c = kit_config(true), back;
     (void)state;
-    c.prior =
+    c.latent_mlp =
         (zs_latent_mlp_config){.z_dim = c.unet.z_dim, .hidden = 8, .layers = 2, .time_channels = 2};
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
         zs_error err = {0}, low = {0};
@@ -445,11 +445,11 @@ static void refuses_statistics_that_are_no_numbers(void **state)
     zs_model_config c = kit_config(true);
     (void)state;
     (void)kit_scratch(path);
-    c.unet.z_dim = c.encoder.z_dim = c.prior.z_dim = 2;
-    c.prior.layers = 0;
-    c.encoder.levels = 1; /* leaves no doubt about its blocks */
-    c.encoder.num_res_blocks = 1;
-    c.encoder.attn_levels = 0;
+    c.unet.z_dim = c.sem_encoder.z_dim = c.latent_mlp.z_dim = 2;
+    c.latent_mlp.layers = 0;
+    c.sem_encoder.levels = 1; /* leaves no doubt about its blocks */
+    c.sem_encoder.num_res_blocks = 1;
+    c.sem_encoder.attn_levels = 0;
     kit_sd s = kit_sd_new(&c);
     zs_tensorout *t = s.t + s.n - 1; /* x_T and the last tensor of the raw weights' place */
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -489,9 +489,9 @@ static void survives_every_failed_allocation(void **state)
     zs_model_config c = kit_config(true);
     (void)state;
     (void)kit_scratch(path);
-    c.unet.levels = c.encoder.levels = 1;
-    c.unet.num_res_blocks = c.encoder.num_res_blocks = 1;
-    c.unet.attn_levels = c.encoder.attn_levels = 0;
+    c.unet.levels = c.sem_encoder.levels = 1;
+    c.unet.num_res_blocks = c.sem_encoder.num_res_blocks = 1;
+    c.unet.attn_levels = c.sem_encoder.attn_levels = 0;
     kit_sd s = kit_sd_new(&c);
     kit_sd_write(&s, path);
     zs_error none = {0};

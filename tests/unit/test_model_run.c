@@ -51,7 +51,7 @@ static void backends_agree_on(const zs_model_config *c)
         zs_model *m = NULL;
         grads[i] = zs_calloc(n, sizeof *grads[i]);
         assert_int_equal(zs_model_wrap(&m, c, w, &o, &err), ZS_OK);
-        if (zs_model_grad(m, &loss[i], grads[i], x, x_t, xs, t, noise, &err) < 0)
+        if (zs_model_grad(m, &loss[i], grads[i], x, x_t, xs, t, noise, NULL, &err) < 0)
             fail_msg("%s", err.message);
         zs_model_close(&m);
     }
@@ -74,8 +74,8 @@ static void backends_agree(void **state)
         zs_model_config c = kit_config(i % 3 != 0);
         if (i % 2) {
             c.unet.heads = 2;
-            if (c.encoder.levels)
-                c.encoder.heads = 4;
+            if (c.sem_encoder.levels)
+                c.sem_encoder.heads = 4;
         }
         backends_agree_on(&c);
     }
@@ -98,7 +98,7 @@ static float *in_pieces(const zs_model_config *c, const float *w, const char *ba
         t[i] = 49 * i;
     zs_threads_set(threads);
     assert_int_equal(zs_model_wrap(&m, c, (float *)(uintptr_t)w, &o, &err), ZS_OK);
-    if (zs_model_eps(m, out, x, xs, t, z, &err) < 0 ||
+    if (zs_model_eps(m, out, x, xs, t, &(zs_cond){.z = z}, &err) < 0 ||
         zs_model_encode(m, out + pixels, x, xs, &err) < 0)
         fail_msg("%s", err.message);
     zs_model_close(&m);
@@ -114,9 +114,9 @@ static void neighbours_change_nothing_but_rounding(void **state)
     zs_params *ps = NULL;
     zs_model_config c = kit_config(true);
     (void)state;
-    c.unet.levels = c.encoder.levels = 2;
-    c.unet.ch[0] = c.unet.ch[1] = c.encoder.ch[0] = c.encoder.ch[1] = 32;
-    c.unet.attn_levels = c.encoder.attn_levels = 2;
+    c.unet.levels = c.sem_encoder.levels = 2;
+    c.unet.ch[0] = c.unet.ch[1] = c.sem_encoder.ch[0] = c.sem_encoder.ch[1] = 32;
+    c.unet.attn_levels = c.sem_encoder.attn_levels = 2;
     assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
     size_t n = (size_t)zs_params_numel(ps);
     float *w = normal(n, 4);
@@ -161,12 +161,12 @@ static void fresh_models_predict_zero(void **state)
     float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
     zs_params_init(ps, w, 1);
     assert_int_equal(zs_model_wrap(&m, &c, w, NULL, &err), ZS_OK);
-    assert_int_equal(zs_model_eps(m, eps, x, xs, &t, z, &err), ZS_OK);
+    assert_int_equal(zs_model_eps(m, eps, x, xs, &t, &(zs_cond){.z = z}, &err), ZS_OK);
     for (size_t i = 0; i < n; i++)
         assert_true(fabsf(eps[i]) <= 0.0f);
     assert_int_equal(zs_model_encode(m, z, x, xs, &err), ZS_OK);
     double sum = 0;
-    for (int64_t i = 0; i < c.encoder.z_dim; i++)
+    for (int64_t i = 0; i < c.sem_encoder.z_dim; i++)
         sum += fabs((double)z[i]);
     assert_true(sum > 1e-3); /* the encoder's do not */
     zs_model_close(&m);
@@ -185,17 +185,18 @@ static void refuses_images_that_do_not_fit(void **state)
     zs_error err = {0}, err2 = {0}, err3 = {0};
     const int64_t late = 1000;
     (void)state;
-    c.encoder.levels = 3;
-    c.encoder.ch[0] = c.encoder.ch[1] = c.encoder.ch[2] = 8;
-    c.encoder.attn_levels = 0;
-    c.channels = c.unet.in_channels = c.encoder.in_channels = 3;
+    c.sem_encoder.levels = 3;
+    c.sem_encoder.ch[0] = c.sem_encoder.ch[1] = c.sem_encoder.ch[2] = 8;
+    c.sem_encoder.attn_levels = 0;
+    c.channels = c.unet.in_channels = c.sem_encoder.in_channels = 3;
     assert_int_equal(zs_model_wrap(&m, &c, weights, NULL, &err), ZS_OK);
     assert_int_equal(zs_model_encode(m, z, x, zs_shape4(1, 30, 32, 3), &err), ZS_E_INVALID);
     assert_int_equal(zs_model_encode(m, z, x, zs_shape4(1, 32, 32, 1), &err2), ZS_E_INVALID);
     assert_non_null(strstr(err2.message, "3 channel(s), not 1"));
     float *image = normal(32 * 32 * 3, 1), *out = normal(32 * 32 * 3, 1);
-    assert_int_equal(zs_model_eps(m, out, image, zs_shape4(1, 32, 32, 3), &late, z, &err3),
-                     ZS_E_INVALID);
+    assert_int_equal(
+        zs_model_eps(m, out, image, zs_shape4(1, 32, 32, 3), &late, &(zs_cond){.z = z}, &err3),
+        ZS_E_INVALID);
     assert_non_null(strstr(err3.message, "timestep 1000 is outside 0..999"));
     zs_free(image);
     zs_free(out);

@@ -46,14 +46,14 @@ static zs_model_config wide_config(bool conditional, bool prior)
     c.unet.ch[1] = 64;
     c.unet.attn_levels = 2;
     if (conditional) {
-        c.encoder.in_channels = 3;
-        c.encoder.levels = 2;
-        c.encoder.attn_levels = 0;
-        c.encoder.ch[0] = c.encoder.ch[1] = 16;
+        c.sem_encoder.in_channels = 3;
+        c.sem_encoder.levels = 2;
+        c.sem_encoder.attn_levels = 0;
+        c.sem_encoder.ch[0] = c.sem_encoder.ch[1] = 16;
     }
-    c.prior = (zs_latent_mlp_config){0};
+    c.latent_mlp = (zs_latent_mlp_config){0};
     if (prior)
-        c.prior = (zs_latent_mlp_config){
+        c.latent_mlp = (zs_latent_mlp_config){
             .z_dim = c.unet.z_dim, .hidden = 24, .layers = 4, .time_channels = 16, .skips = 6};
     return c;
 }
@@ -74,8 +74,8 @@ static int plain(zs_model *m, zs_box box, float *out, const float *x, zs_shape x
     int64_t all[N];
     for (int i = 0; i < N; i++)
         all[i] = t;
-    return box == ZS_BOX_PRIOR ? zs_model_prior_eps(m, out, x, N, all, err)
-                               : zs_model_eps(m, out, x, xs, all, z, err);
+    return box == ZS_BOX_PRIOR ? zs_model_prior_eps(m, out, x, N, all, NULL, err)
+                               : zs_model_eps(m, out, x, xs, all, &(zs_cond){.z = z}, err);
 }
 
 static void compare(zs_model *m, zs_box box, zs_shape xs, const float *z, double tolerance)
@@ -87,7 +87,7 @@ static void compare(zs_model *m, zs_box box, zs_shape xs, const float *z, double
     int64_t t[STEPS];
     for (int i = 0; i < STEPS; i++)
         t[i] = 14 * i;
-    assert_int_equal(zs_session_new(&s, m, box, xs, z, t, STEPS, &err), ZS_OK);
+    assert_int_equal(zs_session_new(&s, m, box, xs, &(zs_cond){.z = z}, t, STEPS, &err), ZS_OK);
     /* downwards over the borders of what is prepared at once, upwards, and unannounced */
     static const int64_t asked[] = {69 * 14, 68 * 14, 32 * 14, 31 * 14, 0,       14, 777,
                                     64 * 14, 778,     63 * 14, 777,     65 * 14, 0,  999};
@@ -122,7 +122,7 @@ static void as_plain_calls(void **state)
         assert_int_equal(zs_model_wrap(&m, &c, w, &o, &err), ZS_OK);
         compare(m, ZS_BOX_GENERATOR, zs_shape4(N, SIDE, SIDE, 3), z, fast ? 2e-6 : 0.0);
         if (conditional)
-            compare(m, ZS_BOX_PRIOR, zs_shape2(N, c.prior.z_dim), NULL, fast ? 2e-6 : 0.0);
+            compare(m, ZS_BOX_PRIOR, zs_shape2(N, c.latent_mlp.z_dim), NULL, fast ? 2e-6 : 0.0);
         zs_model_close(&m);
         zs_free(w);
         zs_free(z);
@@ -139,13 +139,14 @@ static void refuses(void **state)
     size_t n = 0, nd = 0;
     float *w = random_weights(&c, 4, &n), *wd = random_weights(&ddpm, 4, &nd), z[9 * N] = {0};
     const int64_t t[] = {5, 1000};
+    const zs_cond cond = {.z = z};
     zs_shape xs = zs_shape4(N, SIDE, SIDE, 3);
     assert_int_equal(zs_model_wrap(&m, &c, w, NULL, &err), ZS_OK);
     assert_int_equal(zs_model_wrap(&d, &ddpm, wd, NULL, &err), ZS_OK);
     assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, NULL, t, 1, &err), ZS_E_INVALID);
-    assert_int_equal(zs_session_new(&s, d, ZS_BOX_GENERATOR, xs, z, t, 1, &err), ZS_E_INVALID);
-    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, z, t, 2, &err), ZS_E_INVALID);
-    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, z, t, 0, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_new(&s, d, ZS_BOX_GENERATOR, xs, &cond, t, 1, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, &cond, t, 2, &err), ZS_E_INVALID);
+    assert_int_equal(zs_session_new(&s, m, ZS_BOX_GENERATOR, xs, &cond, t, 0, &err), ZS_E_INVALID);
     assert_int_equal(
         zs_session_new(&s, m, ZS_BOX_PRIOR, zs_shape2(N, c.unet.z_dim), NULL, t, 1, &err),
         ZS_E_INVALID);
@@ -159,7 +160,7 @@ static void refuses(void **state)
 static void sample(zs_model *m, float *x, zs_shape xs, const float *z)
 {
     zs_error err = {0};
-    zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 4, .z = z};
+    zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 4, .cond = {.z = z}};
     zs_draw_xt(x, xs, 3, 0);
     if (zs_generate(&g, x, xs, &err) < 0)
         fail_msg("%s", err.message);

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* One model from several files: encoder, prior and generator that were made apart. */
+#include "models/model_impl.h"
+
+#include <string.h>
+
+/* Moves everything of `part` into the empty model m. */
+static void move(zs_model *m, zs_model *part)
+{
+    m->config = part->config;
+    m->params = part->params;
+    m->weights = part->weights;
+    m->own_weights = part->own_weights;
+    m->version = part->version;
+    m->extra = part->extra;
+    part->params = NULL;
+    part->weights = NULL;
+    part->own_weights = false;
+    part->extra = NULL;
+}
+
+/* What does not depend on the layout comes along in any case. */
+static void move_rest(zs_model *m, zs_model *part)
+{
+    if (part->z_mean) {
+        zs_free(m->z_mean);
+        zs_free(m->z_std);
+        m->z_mean = part->z_mean;
+        m->z_std = part->z_std;
+        part->z_mean = part->z_std = NULL;
+    }
+    if (part->probe) {
+        zs_probe_free(&m->probe);
+        m->probe = part->probe;
+        part->probe = NULL;
+    }
+    for (size_t i = 0; i < part->facts.n; i++) {
+        const zs_fact *f = &part->facts.f[i];
+        zs_facts_add(&m->facts, f->key, f->value, "%s", f->source);
+    }
+}
+
+/* Both were made for representations of one encoder, as far as they say. */
+static int check_encoder(const zs_model_config *a, const zs_model_config *b, const char *path,
+                         zs_error *err)
+{
+    if (!a->rep_fingerprint[0] || !b->rep_fingerprint[0] ||
+        strcmp(a->rep_fingerprint, b->rep_fingerprint) == 0)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID,
+                   "%s was made for representations of %s (%s), the files before it for those of "
+                   "%s (%s)",
+                   path, b->rep_name, b->rep_fingerprint, a->rep_name, a->rep_fingerprint);
+}
+
+static int join_configs(zs_model_config *out, const zs_model *m, const zs_model *part,
+                        const char *path, zs_error *err)
+{
+    zs_error why = {0};
+    *out = m->config;
+    for (int b = 0; b < ZS_BOX_COUNT; b++) {
+        zs_box box = (zs_box)b;
+        if (!zs_model_config_arch(&part->config, box, NULL))
+            continue;
+        if (zs_model_config_arch(out, box, NULL))
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s holds a %s, but an earlier file of the model did too; name one",
+                           path, zs_box_name(box));
+        zs_model_config_take(out, box, &part->config);
+    }
+    int status = check_encoder(out, &part->config, path, err);
+    if (!out->rep_fingerprint[0]) {
+        memcpy(out->rep_name, part->config.rep_name, sizeof out->rep_name);
+        memcpy(out->rep_fingerprint, part->config.rep_fingerprint, sizeof out->rep_fingerprint);
+    }
+    if (status == ZS_OK && zs_model_config_validate(out, &why) < 0)
+        status = zs_fail(err, ZS_E_INVALID, "%s does not go with the files before it: %s", path,
+                         why.message);
+    return status;
+}
+
+/* Weights of the joint layout from those of one part. */
+static void copy_weights(const zs_params *to, float *dst, const zs_model *from)
+{
+    for (size_t i = 0; i < zs_params_count(to); i++) {
+        const zs_param *p = zs_params_at(to, i);
+        long k = zs_params_find(from->params, p->name);
+        if (k >= 0 && p->alias < 0)
+            memcpy(dst + p->offset, from->weights + zs_params_at(from->params, (size_t)k)->offset,
+                   (size_t)p->numel * sizeof *dst);
+    }
+}
+
+static int join_weights(zs_model *m, const zs_model *part, const zs_model_config *c, zs_error *err)
+{
+    zs_model joint = {.config = *c, .backend = m->backend};
+    int status = zs_model_lay_out(&joint, err);
+    if (status == ZS_OK)
+        status = zs_model_alloc(&joint, err);
+    if (status < 0) {
+        zs_params_free(&joint.params);
+        return status;
+    }
+    copy_weights(joint.params, joint.weights, m);
+    copy_weights(joint.params, joint.weights, part);
+    m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
+    zs_params_free(&m->params);
+    m->config = joint.config;
+    m->params = joint.params;
+    m->weights = joint.weights;
+    m->version = joint.version;
+    return ZS_OK;
+}
+
+int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
+{
+    zs_model_config c;
+    int status = ZS_OK;
+    if (!m->params) {
+        move(m, part);
+    } else {
+        status = join_configs(&c, m, part, path, err);
+        if (status == ZS_OK)
+            status = join_weights(m, part, &c, err);
+    }
+    if (status == ZS_OK)
+        move_rest(m, part);
+    return status;
+}
