@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* The parts of zsem apply: what its functions share, and the functions, a file per box. */
+#ifndef ZS_TASKS_APPLY_H
+#define ZS_TASKS_APPLY_H
+
+#include "tasks/pipeline.h"
+
+typedef struct zs_apply {
+    zs_task_env *env;
+    zs_model *m;
+    zs_tensorfile *in;
+    zs_tensorout *out; /* data owned */
+    size_t n_out, cap_out;
+    char **names; /* owned copies of output names that are made on the way */
+    size_t n_names, cap_names;
+} zs_apply;
+
+typedef struct zs_apply_tensor {
+    zs_shape s; /* NHWC of images, else as in the file */
+    float *p;   /* owned, zs_free; likewise */
+} zs_apply_tensor;
+
+/* The input file, for messages. */
+const char *zs_apply_path(const zs_apply *a);
+
+/* Tensor `name` of nd dimensions, as it is. ZS_E_INVALID when there is none. */
+int zs_apply_floats(const zs_apply *a, zs_apply_tensor *t, const char *name, int nd);
+
+/* Images [N,C,H,W] as NHWC. */
+int zs_apply_images(const zs_apply *a, zs_apply_tensor *t, const char *name);
+
+/* "t" [n], whole and inside the schedule; owned, zs_free. */
+int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n);
+
+/* "z_sem" [n,z_dim] when the generator takes representations; else leaves z alone. */
+int zs_apply_cond_z(const zs_apply *a, zs_apply_tensor *z, int64_t n);
+
+/* Representations [n,z_dim] of any number. */
+int zs_apply_codes(const zs_apply *a, zs_apply_tensor *z, const char *name);
+
+/* Adds an output. put takes data (from zs_alloc) over, the others copy; name outlives the write. */
+int zs_apply_put(zs_apply *a, const char *name, int nd, const int64_t *shape, float *data);
+int zs_apply_put_images(zs_apply *a, const char *name, const float *x, zs_shape s);
+int zs_apply_put_codes(zs_apply *a, const char *name, const zs_apply_tensor *z);
+
+int zs_apply_encode(zs_apply *a);
+int zs_apply_eps(zs_apply *a);
+int zs_apply_decode(zs_apply *a);
+int zs_apply_invert(zs_apply *a);
+int zs_apply_prior_eps(zs_apply *a);
+int zs_apply_prior_sample(zs_apply *a);
+int zs_apply_probe(zs_apply *a);
+int zs_apply_edit(zs_apply *a);
+int zs_apply_grad(zs_apply *a);
+
+#endif
