@@ -616,6 +616,7 @@ static void make_table(void)
     add_concat(zs_shape4(32, 32, 32, 32), 32, true);
     add_timestep(1, 2);
     add_timestep(5, 64);
+    add_timestep(33, 30); /* several chunks */
     add_embed(1, 1, 1);
     add_embed(3, 10, 7);
     add_embed(40, 9, 33);

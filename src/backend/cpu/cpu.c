@@ -33,6 +33,7 @@ static const zs_kernel *const fast[ZS_OP_COUNT] = {
     [ZS_OP_SLICE] = &zs_fast_slice,
     [ZS_OP_MEAN_HW] = &zs_fast_mean_hw,
     [ZS_OP_BROADCAST_HW] = &zs_fast_broadcast_hw,
+    [ZS_OP_TIMESTEP] = &zs_fast_timestep,
     [ZS_OP_DROPOUT] = &zs_fast_dropout,
     [ZS_OP_LOSS] = &zs_fast_loss,
     [ZS_OP_LOSS_BWD] = &zs_fast_loss_bwd,

@@ -25,6 +25,9 @@ void zs_cpu_touch(void *p, size_t bytes);
 typedef void (*zs_cpu_range)(const zs_call *c, int64_t begin, int64_t end, int thread);
 void zs_cpu_for(const zs_call *c, int64_t n, int64_t grain, zs_cpu_range fn);
 
+/* Frequency i of `half` of the timestep features, i < half. */
+float zs_timestep_frequency(int64_t i, int64_t half);
+
 /* Uniforms in [0,1) of elements [first, first+n) of dropout stream c->a->rng at c->step->step.
  * Elements are counted over the whole step batch: (step->sample + row) * (numel / d[0]) + rest.
  * A Philox stream holds 2^34 elements, so the bits above go into the stream index from bit 32 on

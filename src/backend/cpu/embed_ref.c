@@ -3,6 +3,12 @@
 
 #include <math.h>
 
+float zs_timestep_frequency(int64_t i, int64_t half)
+{
+    float exponent = -9.210340371976184f * (float)i / (float)half;
+    return (float)exp((double)exponent);
+}
+
 /* t[N] -> y[N,dim] = [cos | sin]. Frequencies and arguments are rounded to f32 as in the authors'
  * code: at t = 1000 the rounding of a frequency moves an argument by up to 3e-5, so an exact
  * table would differ from theirs by more than one network call may. */
@@ -12,8 +18,7 @@ static void timestep(const zs_call *c)
     for (int64_t n = 0; n < c->in[0].s.d[0]; n++) {
         float *y = c->out[0].p + n * dim;
         for (int64_t i = 0; i < half; i++) {
-            float exponent = -9.210340371976184f * (float)i / (float)half;
-            float arg = c->in[0].p[n] * (float)exp((double)exponent);
+            float arg = c->in[0].p[n] * zs_timestep_frequency(i, half);
             y[i] = (float)cos((double)arg);
             y[half + i] = (float)sin((double)arg);
         }

@@ -20,6 +20,7 @@ extern const zs_kernel zs_fast_attention, zs_fast_attention_bwd;
 extern const zs_kernel zs_fast_upsample2, zs_fast_downsample2;
 extern const zs_kernel zs_fast_mean_hw, zs_fast_broadcast_hw;
 extern const zs_kernel zs_fast_concat, zs_fast_slice;
+extern const zs_kernel zs_fast_timestep;
 extern const zs_kernel zs_fast_dropout;
 extern const zs_kernel zs_fast_loss, zs_fast_loss_bwd;
 extern const zs_kernel zs_fast_loss_vlb, zs_fast_loss_vlb_bwd;
