@@ -5,12 +5,12 @@
 
 static int64_t out_channels(const zs_adm_config *c)
 {
-    return c->learn_sigma ? 2 * c->channels : c->channels;
+    return c->learn_sigma ? 2 * c->in_channels : c->in_channels;
 }
 
 static zs_unet_config body(const zs_adm_config *c)
 {
-    zs_unet_config u = {.in_channels = c->channels,
+    zs_unet_config u = {.in_channels = c->in_channels,
                         .out_channels = out_channels(c),
                         .model_channels = c->model_channels,
                         .embed_channels = 4 * c->model_channels,
@@ -64,59 +64,60 @@ zs_tid zs_adm_build(zs_nn *nn, const zs_adm_config *c, zs_tid x, zs_tid t, zs_ti
     return zs_unet_trunk(nn, &u, x, zs_silu(nn->g, embedding(nn, c, t, rep, y)), ZS_NONE);
 }
 
-/* ---- ranges ---- */
+/* ---- the architecture ---- */
 
-static int out_of_range(const char *field, int64_t got, int64_t lo, int64_t hi, zs_error *err)
-{
-    return zs_fail(err, ZS_E_INVALID,
-                   "adm.%s is %" PRId64 ", which is outside %" PRId64 "..%" PRId64, field, got, lo,
-                   hi);
-}
+static const zs_field fields[] = {
+    ZS_FIELD_LIST("channels", zs_adm_config, ch, levels, 1, 16384, ZS_MAX_LEVELS),
+    ZS_FIELD_I64(zs_adm_config, in_channels, 1, 64),
+    ZS_FIELD_WIDTH(zs_adm_config, model_channels),
+    ZS_FIELD_INT(zs_adm_config, num_res_blocks, 1, ZS_MAX_RES_BLOCKS),
+    ZS_FIELD_BITS(ZS_TYPE_BITS32, "attention_levels", zs_adm_config, attn_levels, ZS_MAX_LEVELS),
+    ZS_FIELD_I64(zs_adm_config, head_channels, 1, 16384),
+    ZS_FIELD_I64(zs_adm_config, rep_dim, 0, 65536),
+    ZS_FIELD_I64(zs_adm_config, classes, 0, 1 << 24),
+    ZS_FIELD_BOOL(zs_adm_config, learn_sigma),
+    ZS_FIELD_F64(zs_adm_config, dropout, 0, 1),
+    ZS_FIELDS_END};
 
-static int check_level(const zs_adm_config *c, int i, zs_error *err)
+static int check(const void *config, zs_error *err)
 {
-    int64_t ch = c->ch[i], groups = ch < 32 ? ch : 32;
-    bool attention = c->attn_levels >> i & 1 || i == c->levels - 1;
-    if (ch < 1 || ch > 16384)
-        return out_of_range("channels of a level", ch, 1, 16384, err);
-    if (ch % groups)
-        return zs_fail(err, ZS_E_INVALID,
-                       "adm level %d has %" PRId64 " channels, which are no multiple of 32", i, ch);
-    if (attention && ch % c->head_channels)
-        return zs_fail(err, ZS_E_INVALID,
-                       "adm level %d has %" PRId64
-                       " channels, which are not whole heads of %" PRId64
-                       ": choose another head_channels",
-                       i, ch, c->head_channels);
+    const zs_adm_config *c = config;
+    if (c->attn_levels >> c->levels)
+        return zs_fail(err, ZS_E_INVALID, "generator has attention at a level it does not have");
+    for (int i = 0; i < c->levels; i++) {
+        bool attends = c->attn_levels >> i & 1 || i == c->levels - 1;
+        if (attends && c->ch[i] % c->head_channels)
+            return zs_fail(err, ZS_E_INVALID,
+                           "generator.channels[%d] is %" PRId64
+                           ", which are no whole heads of %" PRId64
+                           " channels; choose another head_channels",
+                           i, c->ch[i], c->head_channels);
+    }
     return ZS_OK;
 }
 
-int zs_adm_validate(const zs_adm_config *c, zs_error *err)
+static void ports(const void *config, zs_ports *p)
 {
-    const struct {
-        const char *field;
-        int64_t value, lo, hi;
-    } ranges[] = {
-        {"levels", c->levels, 1, ZS_MAX_LEVELS},
-        {"channels", c->channels, 1, 64},
-        {"model_channels", c->model_channels, 2, 4096},
-        {"num_res_blocks", c->num_res_blocks, 1, ZS_MAX_RES_BLOCKS},
-        {"head_channels", c->head_channels, 1, 16384},
-        {"rep_dim", c->rep_dim, 0, 65536},
-        {"classes", c->classes, 0, 1 << 24},
-    };
-    int status = ZS_OK;
-    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
-        if (ranges[i].value < ranges[i].lo || ranges[i].value > ranges[i].hi)
-            return out_of_range(ranges[i].field, ranges[i].value, ranges[i].lo, ranges[i].hi, err);
-    if (c->model_channels % 2)
-        return zs_fail(err, ZS_E_INVALID, "adm.model_channels is %" PRId64 "; it must be even",
-                       c->model_channels);
-    if (c->attn_levels >> c->levels)
-        return zs_fail(err, ZS_E_INVALID, "adm has attention at a level that it does not have");
-    if (!(c->dropout >= 0.0 && c->dropout < 1.0))
-        return zs_fail(err, ZS_E_INVALID, "adm.dropout is %g, which is outside [0,1)", c->dropout);
-    for (int i = 0; i < c->levels && status == ZS_OK; i++)
-        status = check_level(c, i, err);
-    return status;
+    const zs_adm_config *c = config;
+    *p = (zs_ports){.in_channels = c->in_channels,
+                    .out_channels = out_channels(c),
+                    .z_dim = c->rep_dim,
+                    .classes = c->classes,
+                    .unit = (int64_t)1 << (c->levels - 1)};
 }
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    return zs_adm_build(nn, config, in->x, in->t, in->z, in->y);
+}
+
+const zs_arch zs_arch_adm = {
+    .name = "adm",
+    .box = ZS_BOX_GENERATOR,
+    .about = "ADM UNet conditioned on a representation",
+    .module = "",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+};

@@ -11,7 +11,7 @@
  * wide as model_channels. */
 typedef struct zs_adm_config {
     int levels;                /* 1..ZS_MAX_LEVELS; 0: there is no such network */
-    int64_t channels;          /* 1..64, of the images */
+    int64_t in_channels;       /* 1..64, of the images */
     int64_t model_channels;    /* 2..4096, even: width of the timestep features */
     int64_t ch[ZS_MAX_LEVELS]; /* channels of each level, 1..16384, multiples of the groups */
     int num_res_blocks; /* 1..ZS_MAX_RES_BLOCKS per level on the way down; one more on the way up */
@@ -23,13 +23,11 @@ typedef struct zs_adm_config {
     double dropout;        /* 0 <= p < 1; training only */
 } zs_adm_config;
 
-/* Checks the ranges above and that they fit each other. ZS_E_INVALID names the field and what is
- * allowed. */
-int zs_adm_validate(const zs_adm_config *c, zs_error *err);
-
-/* x [N,H,W,channels], t [N], rep [N,rep_dim] or ZS_NONE (rep_dim 0), y [N] class indices or ZS_NONE
- * (classes 0) -> [N,H,W,channels], or [N,H,W,2 channels] = [eps | v] with learn_sigma. H and W must
- * be multiples of 2^(levels-1). Names start at the prefix of nn, in the official order. */
+/* x [N,H,W,in], t [N], rep [N,rep_dim] or ZS_NONE (rep_dim 0), y [N] class indices or ZS_NONE
+ * (classes 0) -> [N,H,W,in], or [N,H,W,2 in] = [eps | v] with learn_sigma. H and W must be multiples
+ * of 2^(levels-1). Names start at the prefix of nn, in the official order. */
 zs_tid zs_adm_build(zs_nn *nn, const zs_adm_config *c, zs_tid x, zs_tid t, zs_tid rep, zs_tid y);
+
+extern const zs_arch zs_arch_adm;
 
 #endif

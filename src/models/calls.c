@@ -332,17 +332,20 @@ int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, con
     return status == ZS_OK ? run_all(m, &a, err) : status;
 }
 
-/* An encoder that is trained with the generator makes what others are given. */
+/* An encoder that is trained with the generator makes what others are given; the loss of a learned
+ * variance looks at x0 too. */
 static int check_grad(const zs_model *m, const float *x0, zs_shape xs, const zs_cond *cond,
                       zs_error *err)
 {
     if (!zs_model_has(m, ZS_BOX_GENERATOR))
         return missing(m, ZS_BOX_GENERATOR, err);
-    if (!zs_model_config_joint(&m->config))
-        return zs_model_check_eps(m, xs, cond, err);
-    int status = zs_model_check_images(m, xs, err);
-    if (status == ZS_OK && !x0)
+    bool joint = zs_model_config_joint(&m->config);
+    bool learned = zs_model_config_learns_variance(&m->config);
+    int status = joint ? zs_model_check_images(m, xs, err) : zs_model_check_eps(m, xs, cond, err);
+    if (status == ZS_OK && joint && !x0)
         status = zs_fail(err, ZS_E_INVALID, "%s needs x0, the image to encode", m->label);
+    if (status == ZS_OK && learned && (!x0 || !cond->steps))
+        status = zs_fail(err, ZS_E_INVALID, "%s needs x0 and the numbers of its steps", m->label);
     return status;
 }
 
@@ -360,9 +363,11 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
         status = zs_model_exec(&e, m, ZS_NET_TRAIN, xs, err);
     if (status < 0)
         return status;
-    if (zs_model_config_joint(&m->config))
+    if (zs_exec_input(e, "x0"))
         feed(e, "x0", x0);
-    else if (cond->z)
+    if (zs_exec_input(e, "steps"))
+        feed(e, "steps", cond->steps);
+    if (zs_exec_input(e, "z"))
         feed(e, "z", cond->z);
     if (cond->y)
         feed_y(e, cond->y, xs.d[0]);

@@ -16,6 +16,7 @@ static const struct slot {
         &arch, offsetof(zs_model_config, member), sizeof((zs_model_config *)0)->member \
     }
     SLOT(zs_arch_unet, unet),
+    SLOT(zs_arch_adm, adm),
     SLOT(zs_arch_sem_encoder, sem_encoder),
     SLOT(zs_arch_latent_mlp, latent_mlp),
 #undef SLOT
@@ -98,6 +99,12 @@ bool zs_model_config_joint(const zs_model_config *c)
     return zs_model_config_ports(c, ZS_BOX_GENERATOR, &p) && p.z_dim && c->sem_encoder.levels;
 }
 
+bool zs_model_config_learns_variance(const zs_model_config *c)
+{
+    zs_ports p;
+    return zs_model_config_ports(c, ZS_BOX_GENERATOR, &p) && p.out_channels == 2 * p.in_channels;
+}
+
 void zs_model_config_clear(zs_model_config *c, zs_box box)
 {
     for (size_t i = 0; i < SLOTS; i++)
@@ -129,6 +136,8 @@ void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config 
 const zs_process_config zs_process_diffae = {1000, "linear", "eps", "fixed_large", true};
 const zs_process_config zs_process_diffae_latent = {1000, "const0.008", "eps", "fixed_large",
                                                     false};
+const zs_process_config zs_process_adm = {1000, "linear", "eps", "learned", true};
+const zs_process_config zs_process_dit = {1000, "linear", "eps", "learned", false};
 
 static bool is_beta(const char *s, size_t n)
 {
@@ -260,6 +269,18 @@ static int check_codes(const zs_model_config *c, zs_error *err)
     return ZS_OK;
 }
 
+/* A network that returns variances is one whose process has them. */
+static int check_variance(const zs_model_config *c, zs_error *err)
+{
+    bool returns = zs_model_config_learns_variance(c);
+    if (returns == (strcmp(c->diffusion.variance, "learned") == 0))
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID,
+                   returns ? "diffusion.variance is %s, but the generator returns a learned one"
+                           : "diffusion.variance is %s, but the generator returns none",
+                   c->diffusion.variance);
+}
+
 int zs_model_config_validate(const zs_model_config *c, zs_error *err)
 {
     int status = ZS_OK;
@@ -269,6 +290,8 @@ int zs_model_config_validate(const zs_model_config *c, zs_error *err)
         status = check_codes(c, err);
     if (status == ZS_OK && filled(c, ZS_BOX_GENERATOR))
         status = check_process(&c->diffusion, "diffusion", err);
+    if (status == ZS_OK && filled(c, ZS_BOX_GENERATOR))
+        status = check_variance(c, err);
     if (status == ZS_OK && filled(c, ZS_BOX_PRIOR))
         status = check_process(&c->latent, "latent", err);
     return status == ZS_OK ? check_image(c, err) : status;

@@ -3,6 +3,7 @@
 #ifndef ZS_MODELS_CONFIG_H
 #define ZS_MODELS_CONFIG_H
 
+#include "models/adm.h"
 #include "models/latent_mlp.h"
 #include "models/sem_encoder.h"
 #include "models/unet.h"
@@ -26,6 +27,7 @@ typedef struct zs_model_config {
     int64_t channels;    /* of images: 1 or 3; 0 when the model is a prior alone */
     char fit[8];         /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
     zs_unet_config unet; /* generator */
+    zs_adm_config adm;   /* generator */
     zs_sem_encoder_config sem_encoder; /* encoder */
     zs_latent_mlp_config latent_mlp;   /* prior */
     int64_t classes;                   /* 2..2^24 that the head of an encoder tells apart, or 0 */
@@ -39,6 +41,12 @@ typedef struct zs_model_config {
 /* "linear" betas, T 1000, eps, fixed-large variance, clipped: Diffusion Autoencoders' generator;
  * and "const0.008", not clipped: its prior. */
 extern const zs_process_config zs_process_diffae, zs_process_diffae_latent;
+
+/* The same with a learned variance: ADM, which clips, and DiT, which does not. */
+extern const zs_process_config zs_process_adm, zs_process_dit;
+
+/* Whether the generator returns a variance beside what it predicts: twice as many channels. */
+bool zs_model_config_learns_variance(const zs_model_config *c);
 
 /* The architecture that fills the box, or NULL; *config (may be NULL) is its configuration. */
 const zs_arch *zs_model_config_arch(const zs_model_config *c, zs_box box, const void **config);

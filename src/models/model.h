@@ -93,6 +93,9 @@ int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, z
 typedef struct zs_cond {
     const float *z;   /* [n,z_dim] representations, or NULL where it takes none */
     const int64_t *y; /* [n] classes, or NULL where it takes none */
+    /* Only for the loss of a network that learns its variance: [n,ZS_BOUND_NUMBERS], rows of
+     * zs_bound_row; such a network also needs x0. */
+    const float *steps;
 } zs_cond;
 
 /* eps [n,h,w,out] = what the generator predicts from x_t at the original timesteps t[n] (noise, and
@@ -106,16 +109,17 @@ int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const i
 int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
                        const int64_t *y, zs_error *err);
 
-/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2) and, added to grads (flat, caller zeroes it), its
- * gradient; dropout 0. x0 may be NULL where there is no encoder to train (zs_model_config_joint);
- * then cond is what a conditional generator is told. The whole batch runs as one piece. Meant for
+/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2), for a learned variance that of loss_vlb, and, added
+ * to grads (flat, caller zeroes it), its gradient; dropout 0. x0 may be NULL where there is no
+ * encoder to train (zs_model_config_joint) and no variance; cond is what a conditional generator is
+ * told. The whole batch runs as one piece. Meant for
  * raw weights. */
 int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
                   zs_shape xs, const int64_t *t, const float *noise, const zs_cond *cond,
                   zs_error *err);
 
 /* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only where
- * an encoder is trained), "x_t", "noise" [n,h,w,c], "t" [n], "z" and "y" where the generator takes
+ * an encoder is trained or a variance learned, and then "steps" [n,ZS_BOUND_NUMBERS] too), "x_t", "noise" [n,h,w,c], "t" [n], "z" and "y" where the generator takes
  * them; of a model with classes "x0" and "target" [n,classes], probabilities. Output "loss" [1]. Dropout as given (not from c).
  * ps: zs_model_layout(c). */
 int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,

@@ -87,11 +87,17 @@ static zs_tid classifier_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
 /* An encoder that is trained with the generator sees x0; a frozen one is not in the graph. */
 static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
-    zs_inputs in = zs_network_inputs(nn->g, c, ZS_BOX_GENERATOR, zs_graph_input(nn->g, "x_t", s));
-    zs_tid noise = zs_graph_input(nn->g, "noise", s);
-    in.z = zs_model_config_joint(c) ? encoder(nn, c, zs_graph_input(nn->g, "x0", s))
-                                    : representation(nn->g, c, s.d[0]);
-    return zs_loss_node(nn->g, zs_network_build(nn, c, ZS_BOX_GENERATOR, &in), noise, ZS_LOSS_MSE);
+    zs_graph *g = nn->g;
+    bool joint = zs_model_config_joint(c), learned = zs_model_config_learns_variance(c);
+    zs_inputs in = zs_network_inputs(g, c, ZS_BOX_GENERATOR, zs_graph_input(g, "x_t", s));
+    zs_tid noise = zs_graph_input(g, "noise", s);
+    zs_tid x0 = joint || learned ? zs_graph_input(g, "x0", s) : ZS_NONE;
+    in.z = joint ? encoder(nn, c, x0) : representation(g, c, s.d[0]);
+    zs_tid out = zs_network_build(nn, c, ZS_BOX_GENERATOR, &in);
+    if (!learned)
+        return zs_loss_node(g, out, noise, ZS_LOSS_MSE);
+    zs_tid steps = zs_graph_input(g, "steps", zs_shape2(s.d[0], ZS_BOUND_NUMBERS));
+    return zs_loss_vlb(g, NULL, out, noise, x0, steps);
 }
 
 static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)

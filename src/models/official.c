@@ -61,7 +61,7 @@ static int check_leftovers(const zs_model *m, const zs_official *o, zs_error *er
             continue;
         return zs_fail(err, ZS_E_UNSUPPORTED,
                        "%s: tensor %s has no place in the network that the other tensors describe; "
-                       "zsem knows the published variant of Diffusion Autoencoders only",
+                       "zsem knows the published variant only",
                        zs_tensorfile_path(o->f), name);
     }
     return ZS_OK;

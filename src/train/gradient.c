@@ -12,8 +12,9 @@ struct zs_gradient {
     int64_t target_numel; /* of one target */
     int64_t *t;           /* NULL for classes, as noise */
     float *noise;
-    /* inputs of the graph; x0 is NULL when the model has no encoder, x_t and t for classes */
-    float *in_x0, *in_xt, *in_target, *in_t;
+    /* inputs of the graph; x0 is NULL where no encoder is trained and no variance learned, steps
+     * where none is, x_t and t for classes */
+    float *in_x0, *in_xt, *in_target, *in_t, *in_steps;
 };
 
 void zs_gradient_free(zs_gradient **g)
@@ -79,6 +80,7 @@ static int plan(zs_gradient *g, zs_error *err)
     bool classes = g->c.objective == ZS_OBJECTIVE_CLASSES;
     g->in_target = zs_exec_input(g->exec, classes ? "target" : "noise");
     g->in_t = zs_exec_input(g->exec, "t");
+    g->in_steps = zs_exec_input(g->exec, "steps");
     bool diffuses = g->in_xt && g->in_t;
     if (!g->in_target || diffuses == classes || !zs_exec_output(g->exec, "loss"))
         return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
@@ -162,6 +164,8 @@ static void fill_inputs(zs_gradient *g, const float *x0, const int64_t *t, const
     for (int64_t i = 0; g->in_t && i < g->c.micro; i++) {
         size_t at = (size_t)i * n;
         g->in_t[i] = (float)t[i];
+        if (g->in_steps)
+            zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t[i]);
         zs_q_sample(g->in_xt + at, x0 + at, target + at, g->schedule.abar[t[i]], n);
     }
 }

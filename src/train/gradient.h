@@ -41,7 +41,8 @@ void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const fl
 /* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
- *            with x_t from x0 [batch,h,w,c] in [-1,1] and target = noise
+ *            with x_t from x0 [batch,h,w,c] in [-1,1] and target = noise; of a network that
+ *            learns its variance the bound too (loss_vlb)
  *   codes    mean |eps(x_t, t) - noise|, x0 [batch,z_dim] normalised codes, target = noise
  *   classes  cross-entropy of the classifier on x0 [batch,h,w,c] against target [batch,classes],
  *            probabilities; t is not used */
