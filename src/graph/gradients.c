@@ -130,6 +130,10 @@ static void rule_tokens(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
     const zs_tid *in = n->in;
     const zs_shape *x = &c->g->t[in[0]].shape;
     zs_attr a = {.len = zs_shape_rows(x) / x->d[0]};
+    if (x->nd == 4) {
+        a.h = x->d[1];
+        a.w = x->d[2];
+    }
     zs_tid out[3] = {fresh_if(c, in[0]), slot_if(c, in[1]), slot_if(c, in[2])};
     int32_t i = zs_graph_append(c->g, ZS_OP_TOKENS_BWD, &dy, out, &a);
     if (i >= 0)

@@ -311,7 +311,9 @@ static bool rule_tokens_bwd(zs_shape_ctx *c)
     const zs_shape *dy = c->in[0];
     REQUIRE(dy && dy->nd == 3 && (c->a->len == dy->d[1] || c->a->len == dy->d[1] - 1), "tokens_bwd",
             "dy must be [N,T,C], with T or T-1 positions in x");
-    c->out[0] = (zs_shape){3, {dy->d[0], c->a->len, dy->d[2], 1}};
+    REQUIRE(!c->a->h || c->a->h * c->a->w == c->a->len, "tokens_bwd", "x must be [N,h,w,C]");
+    c->out[0] = c->a->h ? zs_shape4(dy->d[0], c->a->h, c->a->w, dy->d[2])
+                        : (zs_shape){3, {dy->d[0], c->a->len, dy->d[2], 1}};
     c->out[1] = zs_shape1(dy->d[2]);
     c->out[2] = zs_shape2(dy->d[1], dy->d[2]);
     return true;

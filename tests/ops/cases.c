@@ -419,7 +419,7 @@ static void add_tokens(int n, int h, int w, int c, bool first, bool positions)
     if (positions)
         f->in[2] = b->out[2] = zs_shape2(t, c);
     if (n > 1)
-        b->out[0] = (zs_shape){3, {n, len, c, 1}};
+        b->out[0] = zs_shape4(n, b->a.h = h, b->a.w = w, c);
     op_case *y = row(ZS_OP_TAKE_ROW, false), *d = row(ZS_OP_TAKE_ROW_BWD, false);
     y->in[0] = d->out[0] = f->out[0];
     y->out[0] = d->in[0] = zs_shape2(n, c);
