@@ -58,8 +58,8 @@ int zs_tensorfile_read_f32(zs_tensorfile *f, size_t i, float *dst, size_t n, zs_
 int zs_tensorfile_read_i64(zs_tensorfile *f, size_t i, int64_t *dst, size_t n, zs_error *err);
 
 /* The elements of array i where they lie in memory as f32, row-major and aligned already; NULL for
- * any other, which must be read. Valid while f is open; zs_tensorfile_drop tells that they have been
- * used, so that pages of a mapped file can go. */
+ * any other, which must be read. Valid while f is open; zs_tensorfile_drop tells that they have
+ * been used, so that pages of a mapped file can go. */
 const float *zs_tensorfile_peek_f32(const zs_tensorfile *f, size_t i);
 void zs_tensorfile_drop(const zs_tensorfile *f, size_t i);
 

@@ -217,7 +217,7 @@ void zs_params_init(const zs_params *ps, float *flat, uint64_t seed)
 
 /* ---- files ---- */
 
-/* Numbers that one thread copies at a time, and outputs that a line of the engine's layout holds. */
+/* Numbers that one thread copies at a time, and outputs in a line of the engine's layout. */
 enum { COPY_FLOATS = 1 << 19, PAGE_FLOATS = 1024, LINE_FLOATS = 16 };
 
 typedef struct copy {

@@ -166,18 +166,10 @@ static int measure(bench *b, const zs_bench_row *r, void *state, double *t, int6
     return status;
 }
 
-static double mean(const double *t, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += t[i];
-    return sum / (double)n;
-}
-
 static void report(bench *b, const zs_bench_row *r, double flops, double *t, int64_t n)
 {
     zs_strbuf *text = b->env->text;
-    double average = mean(t, n), peak = peak_mib();
+    double peak = peak_mib();
     json_t *times = json_array();
     for (int64_t i = 0; i < n; i++)
         json_array_append_new(times, json_real(t[i] * 1e3));
@@ -199,7 +191,7 @@ static void report(bench *b, const zs_bench_row *r, double flops, double *t, int
     zs_strbuf_addf(text, "\n");
     if (b->profile)
         json_object_set_new(j, "profile",
-                            zs_bench_profile_report(b->profile, text, n, average, PROFILE_LINES));
+                            zs_bench_profile_report(b->profile, text, n, median, PROFILE_LINES));
     json_array_append_new(b->list, j);
 }
 

@@ -8,8 +8,10 @@ typedef struct net {
     const zs_bench_row *row;
     zs_model_config c;
     zs_params *ps;
+    const zs_backend *backend;
     zs_model *m;
     float *weights, *x, *z, *out;
+    size_t weights_bytes;
     int64_t *t;
     zs_shape xs;
     double flops;
@@ -23,7 +25,8 @@ static void net_close(void **state)
         return;
     zs_model_close(&k->m);
     zs_params_free(&k->ps);
-    zs_free(k->weights);
+    if (k->weights)
+        k->backend->release(k->weights, k->weights_bytes);
     zs_free(k->x);
     zs_free(k->z);
     zs_free(k->out);
@@ -52,7 +55,8 @@ static int allocate(net *k, uint64_t seed, zs_error *err)
 {
     size_t n = (size_t)k->row->n, numel = (size_t)zs_shape_numel(&k->xs);
     size_t dim = (size_t)k->c.unet.z_dim, weights = (size_t)zs_params_numel(k->ps);
-    k->weights = zs_alloc(weights, sizeof(float));
+    k->weights_bytes = weights * sizeof(float);
+    k->weights = k->backend->alloc(k->weights_bytes); /* as a model from a file has them */
     k->x = zs_alloc(numel, sizeof(float));
     k->out = zs_alloc(numel, sizeof(float));
     k->z = zs_alloc(n * dim, sizeof(float));
@@ -75,6 +79,7 @@ static int open_net(void **state, const zs_bench_row *r, const zs_bench_setting 
     if (!k)
         return zs_fail_nomem(err, sizeof *k, "a network");
     k->row = r;
+    k->backend = s->backend;
     k->encoder = encoder;
     zs_model_options o = {
         .backend = s->backend->name, .batch = r->n, .hook = s->hook, .hook_ctx = s->hook_ctx};

@@ -11,8 +11,16 @@ typedef struct line {
     double calls, seconds, flops, bytes;
 } line;
 
+/* All runs of one node: a pause in one of them must not count. */
+typedef struct node {
+    size_t id;
+    line l;
+    double *t;
+    size_t n, cap;
+} node;
+
 struct zs_bench_profile {
-    line *shapes;
+    node *nodes;
     size_t n, cap;
     bool failed;
 };
@@ -25,14 +33,18 @@ int zs_bench_profile_new(zs_bench_profile **p, zs_error *err)
 
 void zs_bench_profile_free(zs_bench_profile **p)
 {
-    if (*p)
-        zs_free((*p)->shapes);
+    if (*p) {
+        zs_bench_profile_clear(*p);
+        zs_free((*p)->nodes);
+    }
     zs_free(*p);
     *p = NULL;
 }
 
 void zs_bench_profile_clear(zs_bench_profile *p)
 {
+    for (size_t i = 0; i < p->n; i++)
+        zs_free(p->nodes[i].t);
     p->n = 0;
 }
 
@@ -42,19 +54,27 @@ static bool same_line(const line *a, const line *b)
            zs_shape_equal(&a->out, &b->out);
 }
 
-static line *find_line(zs_bench_profile *p, const line *like)
+static node *find_node(zs_bench_profile *p, size_t id, const line *like)
 {
-    void *items = p->shapes;
+    void *items = p->nodes;
     for (size_t i = 0; i < p->n; i++)
-        if (same_line(&p->shapes[i], like))
-            return &p->shapes[i];
-    if (!zs_grow(&items, &p->cap, p->n, sizeof *p->shapes)) {
-        p->failed = true;
+        if (p->nodes[i].id == id && same_line(&p->nodes[i].l, like))
+            return &p->nodes[i];
+    if (!zs_grow(&items, &p->cap, p->n, sizeof *p->nodes))
         return NULL;
-    }
-    p->shapes = items;
-    p->shapes[p->n] = *like;
-    return &p->shapes[p->n++];
+    p->nodes = items;
+    p->nodes[p->n] = (node){.id = id, .l = *like};
+    return &p->nodes[p->n++];
+}
+
+static bool add_time(node *x, double seconds)
+{
+    void *items = x->t;
+    if (!zs_grow(&items, &x->cap, x->n, sizeof *x->t))
+        return false;
+    x->t = items;
+    x->t[x->n++] = seconds;
+    return true;
 }
 
 static void add_to(line *l, const line *x)
@@ -84,18 +104,54 @@ static zs_shape first_shape(const zs_view *v, int n)
     return (zs_shape){0};
 }
 
-void zs_bench_profile_node(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds)
+void zs_bench_profile_node(void *ctx, size_t id, zs_op op, const zs_call *c, double seconds)
 {
-    (void)node;
+    zs_bench_profile *p = ctx;
     bool conv = op == ZS_OP_CONV2D || op == ZS_OP_CONV2D_DX || op == ZS_OP_CONV2D_DW;
     line like = {.op = op,
                  .in = first_shape(c->in, ZS_MAX_IN),
                  .out = first_shape(c->out, ZS_MAX_OUT),
-                 .k = conv ? c->a->k : 0};
-    line *l = find_line(ctx, &like);
-    line x = {.calls = 1, .seconds = seconds, .flops = zs_call_flops(op, c), .bytes = bytes_of(c)};
-    if (l)
-        add_to(l, &x);
+                 .k = conv ? c->a->k : 0,
+                 .flops = zs_call_flops(op, c),
+                 .bytes = bytes_of(c)};
+    node *x = find_node(p, id, &like);
+    if (!x || !add_time(x, seconds))
+        p->failed = true;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* What all runs of a node would have taken at its median. */
+static line line_of(node *x)
+{
+    line l = x->l;
+    qsort(x->t, x->n, sizeof *x->t, by_value);
+    l.calls = (double)x->n;
+    l.seconds = l.calls * x->t[x->n / 2];
+    l.flops *= l.calls;
+    l.bytes *= l.calls;
+    return l;
+}
+
+/* Lines of equal operations and shapes; returns how many. */
+static size_t sum_shapes(line *shapes, const zs_bench_profile *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        line l = line_of(&p->nodes[i]);
+        size_t k = 0;
+        while (k < n && !same_line(&shapes[k], &l))
+            k++;
+        if (k < n)
+            add_to(&shapes[k], &l);
+        else
+            shapes[n++] = l;
+    }
+    return n;
 }
 
 static int slower_first(const void *a, const void *b)
@@ -137,11 +193,11 @@ static json_t *report_line(const line *l, zs_strbuf *text, double runs, double t
     return j;
 }
 
-static size_t sum_ops(line *ops, const zs_bench_profile *p)
+static size_t sum_ops(line *ops, const line *shapes, size_t n)
 {
     size_t used = 0;
-    for (size_t i = 0; i < p->n; i++)
-        add_to(&ops[p->shapes[i].op], &p->shapes[i]);
+    for (size_t i = 0; i < n; i++)
+        add_to(&ops[shapes[i].op], &shapes[i]);
     for (int i = 0; i < ZS_OP_COUNT; i++)
         if (ops[i].calls > 0) {
             ops[used] = ops[i];
@@ -154,20 +210,22 @@ static size_t sum_ops(line *ops, const zs_bench_profile *p)
 json_t *zs_bench_profile_report(zs_bench_profile *p, zs_strbuf *text, int64_t runs, double seconds,
                                 size_t most)
 {
-    line ops[ZS_OP_COUNT] = {{0}};
-    size_t n = sum_ops(ops, p);
+    line ops[ZS_OP_COUNT] = {{0}}, *shapes = zs_alloc(p->n + 1, sizeof *shapes);
+    size_t n_shapes = shapes ? sum_shapes(shapes, p) : 0, n = sum_ops(ops, shapes, n_shapes);
     double total = seconds * (double)runs, nodes = 0;
     json_t *per_op = json_array(), *per_shape = json_array();
-    qsort(p->shapes, p->n, sizeof *p->shapes, slower_first);
+    if (shapes)
+        qsort(shapes, n_shapes, sizeof *shapes, slower_first);
     for (size_t i = 0; i < n; i++) {
         nodes += ops[i].seconds;
         json_array_append_new(per_op, report_line(&ops[i], text, (double)runs, total));
     }
     zs_strbuf_addf(text, "  %-52s %7s %9.3f ms %5.1f %%\n", "outside the graph", "",
                    (total - nodes) / (double)runs * 1e3, 100 * (total - nodes) / total);
-    for (size_t i = 0; i < p->n && i < most; i++)
-        json_array_append_new(per_shape, report_line(&p->shapes[i], text, (double)runs, total));
-    text->failed = text->failed || p->failed;
+    for (size_t i = 0; i < n_shapes && i < most; i++)
+        json_array_append_new(per_shape, report_line(&shapes[i], text, (double)runs, total));
+    text->failed = text->failed || p->failed || !shapes;
+    zs_free(shapes);
     return json_pack("{s:o, s:o, s:f}", "ops", per_op, "shapes", per_shape, "outside_ms",
                      (total - nodes) / (double)runs * 1e3);
 }

@@ -80,9 +80,9 @@ int zs_bench_profile_new(zs_bench_profile **p, zs_error *err);
 void zs_bench_profile_free(zs_bench_profile **p);
 void zs_bench_profile_clear(zs_bench_profile *p);
 /* The hook; ctx is the profile. */
-void zs_bench_profile_node(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds);
-/* Per operation, and the `most` costliest (operation, shapes), averaged over `runs` that took
- * `seconds` each. */
+void zs_bench_profile_node(void *ctx, size_t id, zs_op op, const zs_call *c, double seconds);
+/* Per operation, and the `most` costliest (operation, shapes): medians of the nodes, as part of a
+ * run of `seconds`. */
 json_t *zs_bench_profile_report(zs_bench_profile *p, zs_strbuf *text, int64_t runs, double seconds,
                                 size_t most);
 

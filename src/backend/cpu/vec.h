@@ -48,12 +48,15 @@ typedef float vec;
 #define VEC_HOLD(p) (void)0
 #endif
 
-/* Asks for a line of memory, which need not exist, to be brought to L2. */
+/* Asks for a line of memory, which need not exist: to read it soon, to read it from L2 later, to
+ * write to it. */
 #if defined(__GNUC__)
 #define VEC_PREFETCH(p) __builtin_prefetch(p, 0, 3)
+#define VEC_PREFETCH_L2(p) __builtin_prefetch(p, 0, 2)
 #define VEC_PREFETCH_WRITE(p) __builtin_prefetch(p, 1, 2)
 #else
 #define VEC_PREFETCH(p) (void)0
+#define VEC_PREFETCH_L2(p) (void)0
 #define VEC_PREFETCH_WRITE(p) (void)0
 #endif
 

@@ -74,6 +74,8 @@ typedef void (*zs_wino_w_fn)(float *u, int64_t ks, const zs_wino_w *w, int64_t o
 
 typedef struct zs_wino_w_fns {
     zs_wino_w_fn panel[ZS_WINO_KINDS];
+    /* Asks for part i of n of the weights that `panel` would read. */
+    void (*ahead)(const zs_wino_w *w, int64_t o, int64_t c0, int64_t c1, int64_t i, int64_t n);
 } zs_wino_w_fns;
 
 ZS_SIMD_TABLES(zs_wino_w_fns, zs_wino_w);

@@ -12,6 +12,7 @@ enum {
     SHARED_BLOCK = 128,       /* tiles of such a block: their M stays in L2 */
     SHARED_WEIGHTS = 1 << 16, /* C*O from which U is too large to be read for each block */
     WEIGHTS_DEPTH = 64,       /* channels of U made at once: with their M they stay in L2 */
+    DEEP_TILES = 32,          /* tiles of a shared block that pay for twice as many */
     F6_SIDE = 192,            /* sides of images and numbers of channels for F(6x6,3x3) */
     F6_CHANNELS = 64,
     F6_WEIGHTS = 1 << 14 /* C*O at most */
@@ -50,10 +51,12 @@ static void plan_cut(plan *p)
     p->tile = zs_tile_get();
     p->panels = zs_div_up(p->w.o, p->tile->nr);
     p->shared = p->panels >= p->c->threads &&
-                (g->tiles <= SHARED_TILES || p->w.c * p->w.o > SHARED_WEIGHTS);
+                (g->tiles <= SHARED_TILES || p->w.c * p->w.o >= SHARED_WEIGHTS);
     p->block = p->shared ? zs_div_up(g->tiles, zs_div_up(g->tiles, SHARED_BLOCK)) : own_block(p);
     p->block = zs_min64(p->block, g->tiles);
-    p->depth = zs_min64(p->shared ? WEIGHTS_DEPTH : p->w.c, p->w.c);
+    p->depth = !p->shared               ? p->w.c
+               : p->block >= DEEP_TILES ? zs_min64(2 * WEIGHTS_DEPTH, p->w.c)
+                                        : zs_min64(WEIGHTS_DEPTH, p->w.c);
     p->u_ks = p->depth * p->tile->nr + 16;
     p->v_ks = zs_wino_ks(g, p->block);
     p->m_ks = p->block * p->tile->nr + 16;
@@ -177,9 +180,28 @@ static void ahead(const float *v, int64_t ld, int64_t rows, int64_t len)
 #endif
 }
 
+/* The weights that a thread comes to next, most likely: a part of them is asked for with each
+ * point, since memory is idle while the products of a panel run. */
+typedef struct coming {
+    int64_t panel, c;
+} coming;
+
+static coming after(const plan *p, int64_t panel, int64_t c)
+{
+    return c + p->depth < p->w.c ? (coming){panel, c + p->depth}
+                                 : (coming){panel + p->c->threads, 0};
+}
+
+static void ahead_weights(const plan *p, const coming *next, int64_t point)
+{
+    if (next->panel < p->panels)
+        zs_wino_w_get()->ahead(&p->w, next->panel * p->tile->nr, next->c,
+                               zs_min64(p->w.c, next->c + p->depth), point, p->g.points);
+}
+
 /* mm[k][tile][nr] = V[k] U[k] over channels [c, c+depth); c > 0: +=. The memory of y is asked for
  * during the last of these. */
-static void products(const piece *t, const float *u, int64_t c)
+static void products(const piece *t, const float *u, int64_t c, const coming *next)
 {
     const plan *p = t->p;
     int64_t steps = zs_div_up(t->count, p->tile->mr), points = p->g.points;
@@ -191,6 +213,8 @@ static void products(const piece *t, const float *u, int64_t c)
                      .more = c > 0};
     for (int64_t k = 0; k < points; k++) {
         in.b = u + k * p->u_ks;
+        if (next)
+            ahead_weights(p, next, k);
         for (int64_t s = 0; s < steps; s++) {
             int64_t i0 = s * t->count / steps, i1 = (s + 1) * t->count / steps;
             in.a = t->v + k * p->v_ks + i0 * p->g.ld + c;
@@ -207,11 +231,11 @@ static void products(const piece *t, const float *u, int64_t c)
     }
 }
 
-/* Up to WEIGHTS_DEPTH channels of a panel of U, from c on. */
-static void weights(const plan *p, float *u, int64_t panel, int64_t c)
+/* Up to `depth` channels of a panel of U, from c on. */
+static void weights(const plan *p, float *u, int64_t panel, int64_t c, int64_t depth)
 {
     zs_wino_w_get()->panel[p->g.kind](u, p->u_ks, &p->w, panel * p->tile->nr, c,
-                                      zs_min64(p->w.c, c + WEIGHTS_DEPTH));
+                                      zs_min64(p->w.c, c + depth));
 }
 
 static void finish(const piece *t)
@@ -233,7 +257,7 @@ static void run_weights(void *ctx, int64_t begin, int64_t end, int thread)
     (void)thread;
     for (int64_t i = begin; i < end; i++) {
         int64_t panel = i / a->parts, c = i % a->parts * WEIGHTS_DEPTH;
-        weights(a->p, a->u + panel * u_floats(a->p) + c * a->p->tile->nr, panel, c);
+        weights(a->p, a->u + panel * u_floats(a->p) + c * a->p->tile->nr, panel, c, WEIGHTS_DEPTH);
     }
 }
 
@@ -253,7 +277,7 @@ static void run_blocks(void *ctx, int64_t begin, int64_t end, int thread)
         zs_wino_in_get()->tiles[p->g.kind](v, p->v_ks, &p->g, p->c->in[0].p, first, count);
         for (int64_t i = 0; i < p->panels; i++) {
             piece t = {p, panel_out(p, i), first, count, v, mm};
-            products(&t, panel_of(p, i), 0);
+            products(&t, panel_of(p, i), 0, NULL);
             finish(&t);
         }
     }
@@ -282,8 +306,9 @@ static void share_panels(void *ctx, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i++) {
         piece t = {p, panel_out(p, i), s->first, s->count, v_of(p, 0), mm};
         for (int64_t c = 0; c < p->w.c; c += p->depth) {
-            weights(p, u, i, c);
-            products(&t, u, c);
+            coming next = after(p, i, c);
+            weights(p, u, i, c, p->depth);
+            products(&t, u, c, &next);
         }
         finish(&t);
     }

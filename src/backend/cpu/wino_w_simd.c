@@ -124,4 +124,19 @@ static void panel6(float *u, int64_t ks, const zs_wino_w *w, int64_t o, int64_t 
     panel(u, ks, w, o, c0, c1, 6);
 }
 
-const zs_wino_w_fns ZS_SIMD(zs_wino_w) = {{panel4, panel6}};
+/* Rows of weights that lie together: of each tap and channel the panel's outputs, or transposed of
+ * each tap and output the channels. */
+static void ahead_part(const zs_wino_w *w, int64_t o, int64_t c0, int64_t c1, int64_t i, int64_t n)
+{
+    int64_t cols = w->o - o < NR ? w->o - o : NR, depth = c1 - c0;
+    int64_t per_tap = w->transposed ? cols : depth, len = w->transposed ? depth : cols;
+    for (int64_t r = i * 9 * per_tap / n; r < (i + 1) * 9 * per_tap / n; r++) {
+        int64_t tap = r / per_tap, k = r % per_tap;
+        const float *p = w->transposed ? w->w + (tap * w->o + o + k) * w->c + c0
+                                       : w->w + (tap * w->c + c0 + k) * w->o + o;
+        for (int64_t j = 0; j < len; j += 16)
+            VEC_PREFETCH_L2(p + j);
+    }
+}
+
+const zs_wino_w_fns ZS_SIMD(zs_wino_w) = {{panel4, panel6}, ahead_part};
