@@ -2,6 +2,8 @@
 #include "models/prior.h"
 #include "models/model_impl.h"
 
+#include <string.h>
+
 int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, int64_t n,
                          double dropout, zs_error *err)
 {
@@ -13,9 +15,10 @@ int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c
     zs_nn nn = {.g = g, .ps = ps, .train = true, .dropout = (float)dropout};
     zs_shape s = zs_shape2(n, zs_model_config_z_dim(c));
     zs_inputs in = zs_network_inputs(g, c, ZS_BOX_PRIOR, zs_graph_input(g, "x_t", s));
-    zs_tid noise = zs_graph_input(g, "noise", s);
-    zs_tid eps = zs_network_build(&nn, c, ZS_BOX_PRIOR, &in);
-    zs_tid loss = zs_loss_node(g, eps, noise, ZS_LOSS_L1);
+    bool x0 = strcmp(c->latent.prediction, "x0") == 0;
+    zs_tid target = zs_graph_input(g, x0 ? "x0" : "noise", s);
+    zs_tid out = zs_network_build(&nn, c, ZS_BOX_PRIOR, &in);
+    zs_tid loss = zs_loss_node(g, out, target, x0 ? ZS_LOSS_MSE : ZS_LOSS_L1);
     zs_graph_output(g, "loss", loss);
     zs_graph_backward(g, loss);
     *out = g;

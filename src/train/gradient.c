@@ -12,9 +12,12 @@ struct zs_gradient {
     int64_t target_numel; /* of one target */
     int64_t *t;           /* NULL for classes, as noise */
     float *noise;
-    /* inputs of the graph; x0 is NULL where no encoder is trained and no variance learned, steps
-     * where none is, x_t and t for classes */
-    float *in_x0, *in_xt, *in_target, *in_t, *in_steps;
+    /* inputs of the graph; x0 is NULL where no encoder is trained, no variance learned and noise
+     * predicted, target where x0 is predicted, steps where no variance is learned, x_t and t for
+     * classes, z and y where the network takes none */
+    float *in_x0, *in_xt, *in_target, *in_t, *in_steps, *in_z, *in_y;
+    int64_t z_dim;
+    zs_cond cond; /* of the next batch */
 };
 
 void zs_gradient_free(zs_gradient **g)
@@ -81,8 +84,10 @@ static int plan(zs_gradient *g, zs_error *err)
     g->in_target = zs_exec_input(g->exec, classes ? "target" : "noise");
     g->in_t = zs_exec_input(g->exec, "t");
     g->in_steps = zs_exec_input(g->exec, "steps");
+    g->in_z = zs_exec_input(g->exec, "z");
+    g->in_y = zs_exec_input(g->exec, "y");
     bool diffuses = g->in_xt && g->in_t;
-    if (!g->in_target || diffuses == classes || !zs_exec_output(g->exec, "loss"))
+    if ((!g->in_target && !g->in_x0) || diffuses == classes || !zs_exec_output(g->exec, "loss"))
         return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
     return ZS_OK;
 }
@@ -93,6 +98,7 @@ static void measure(zs_gradient *g)
     g->numel = g->c.objective == ZS_OBJECTIVE_CODES ? zs_model_config_z_dim(m)
                                                     : m->image_size * m->image_size * m->channels;
     g->target_numel = g->c.objective == ZS_OBJECTIVE_CLASSES ? m->classes : g->numel;
+    g->z_dim = zs_model_config_z_dim(m);
 }
 
 /* What zs_gradient_draw fills. */
@@ -155,12 +161,31 @@ void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const fl
     *noise = g->noise;
 }
 
+void zs_gradient_condition(zs_gradient *g, const zs_cond *cond)
+{
+    g->cond = *cond;
+}
+
+/* Representations and classes of the samples from `at` on. */
+static int fill_condition(zs_gradient *g, int64_t at, zs_error *err)
+{
+    int64_t micro = g->c.micro;
+    if ((g->in_z && !g->cond.z) || (g->in_y && !g->cond.y))
+        return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks a condition");
+    if (g->in_z)
+        memcpy(g->in_z, g->cond.z + at * g->z_dim, (size_t)(micro * g->z_dim) * sizeof(float));
+    for (int64_t i = 0; g->in_y && i < micro; i++)
+        g->in_y[i] = (float)g->cond.y[at + i];
+    return ZS_OK;
+}
+
 static void fill_inputs(zs_gradient *g, const float *x0, const int64_t *t, const float *target)
 {
     size_t n = (size_t)g->numel, micro = (size_t)g->c.micro;
     if (g->in_x0)
         memcpy(g->in_x0, x0, micro * n * sizeof(float));
-    memcpy(g->in_target, target, micro * (size_t)g->target_numel * sizeof(float));
+    if (g->in_target)
+        memcpy(g->in_target, target, micro * (size_t)g->target_numel * sizeof(float));
     for (int64_t i = 0; g->in_t && i < g->c.micro; i++) {
         size_t at = (size_t)i * n;
         g->in_t[i] = (float)t[i];
@@ -180,7 +205,9 @@ int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, co
     for (int64_t at = 0; at < g->c.batch; at += g->c.micro) {
         fill_inputs(g, x0 + at * g->numel, t ? t + at : NULL, target + at * g->target_numel);
         step.sample = at;
-        int status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
+        int status = fill_condition(g, at, err);
+        if (status == ZS_OK)
+            status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
         if (status < 0)
             return status;
         *loss += (double)step.grad_scale * (double)zs_exec_output(g->exec, "loss")[0];

@@ -38,12 +38,17 @@ void zs_gradient_free(zs_gradient **g);
  * first+batch-1, each drawn from its own counter; valid until the next call. */
 void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const float **noise);
 
+/* What the next batches are conditioned on, of a network that takes it as an input: z
+ * [batch,z_dim], y [batch]. Borrowed until the last run with it. */
+void zs_gradient_condition(zs_gradient *g, const zs_cond *cond);
+
 /* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
  *            with x_t from x0 [batch,h,w,c] in [-1,1] and target = noise; of a network that
  *            learns its variance the bound too (loss_vlb)
- *   codes    mean |eps(x_t, t) - noise|, x0 [batch,z_dim] normalised codes, target = noise
+ *   codes    x0 [batch,z_dim] normalised codes, target = noise: mean |eps(x_t, t) - noise|, or,
+ *            of a prior that predicts x0, mean((x0(x_t, t) - x0)^2)
  *   classes  cross-entropy of the classifier on x0 [batch,h,w,c] against target [batch,classes],
  *            probabilities; t is not used */
 int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, const int64_t *t,

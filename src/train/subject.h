@@ -45,6 +45,7 @@ struct zs_subject {
     uint64_t fingerprint; /* of the data */
     int64_t count;        /* different samples */
     double distance;      /* rep-FD of the newest preview; < 0: none */
+    zs_cond cond;         /* of the batch that next gave; NULLs where there is none */
 };
 
 extern const zs_subject_kind zs_subject_images, zs_subject_classes, zs_subject_codes;

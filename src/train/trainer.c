@@ -247,6 +247,7 @@ static int train_step(trainer *t, zs_error *err)
         return status;
     if (!target)
         zs_gradient_draw(t->gradient, first, &timesteps, &target);
+    zs_gradient_condition(t->gradient, &t->subject.cond);
     status = zs_gradient_run(t->gradient, &t->s, x, timesteps, target, &t->loss, err);
     if (status < 0)
         return status;
