@@ -23,10 +23,11 @@ const char *zs_box_name(zs_box b); /* "generator", "encoder", "prior", "first_st
 
 /* What a network works on; ZS_NONE where it takes none. */
 typedef struct zs_inputs {
-    zs_tid x; /* images [N,H,W,C], or codes [N,z_dim] of a prior */
-    zs_tid t; /* timesteps [N] */
-    zs_tid z; /* representations [N,z_dim] */
-    zs_tid y; /* classes [N] */
+    zs_tid x;    /* images [N,H,W,C], or codes [N,z_dim] of a prior */
+    zs_tid t;    /* timesteps [N] */
+    zs_tid z;    /* representations [N,z_dim] */
+    zs_tid y;    /* classes [N] */
+    zs_tid drop; /* [N], not 0 where a learned row takes the place of z (zs_ports.guided) */
 } zs_inputs;
 
 /* The sizes of a network's inputs and outputs. */
@@ -37,6 +38,8 @@ typedef struct zs_ports {
     int64_t classes; /* y is one of 0..classes-1; 0: it takes none */
     int64_t unit;    /* sides of images are multiples of this; 1 for a prior */
     int64_t side;    /* the only side of images that the network takes; 0: any */
+    int64_t guided;  /* of a generator with a learned row for absent representations: guidance moves
+                        the first so many channels of what it returns; 0: it has no such row */
 } zs_ports;
 
 typedef struct zs_arch {

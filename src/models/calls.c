@@ -94,6 +94,14 @@ static void feed_y(zs_exec *e, const int64_t *y, int64_t n)
         dst[i] = (float)y[i];
 }
 
+/* Of a network without such an input nothing is dropped. */
+static void feed_drop(zs_exec *e, const float *drop, int64_t n)
+{
+    float *dst = zs_exec_input(e, "drop");
+    for (int64_t i = 0; dst && i < n; i++)
+        dst[i] = drop ? drop[i] : 0.0f;
+}
+
 /* ---- checks ---- */
 
 static int missing(const zs_model *m, zs_box b, zs_error *err)
@@ -240,6 +248,7 @@ static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_erro
         feed(e, "z", a->cond.z + first * a->z_dim);
     if (a->cond.y)
         feed_y(e, a->cond.y + first, n);
+    feed_drop(e, a->cond.drop ? a->cond.drop + first : NULL, n);
     if (a->t)
         status = feed_t(e, m, a->box, a->t + first, n, err);
     if (status == ZS_OK)
@@ -371,6 +380,7 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
         feed(e, "z", cond->z);
     if (cond->y)
         feed_y(e, cond->y, xs.d[0]);
+    feed_drop(e, cond->drop, xs.d[0]);
     feed(e, "x_t", x_t);
     feed(e, "noise", noise);
     status = feed_t(e, m, ZS_BOX_GENERATOR, t, xs.d[0], err);

@@ -25,17 +25,20 @@ zs_tid zs_network_build(zs_nn *nn, const zs_model_config *c, zs_box box, const z
 
 static zs_tid encoder(zs_nn *nn, const zs_model_config *c, zs_tid x0)
 {
-    return zs_network_build(nn, c, ZS_BOX_ENCODER, &(zs_inputs){x0, ZS_NONE, ZS_NONE, ZS_NONE});
+    return zs_network_build(nn, c, ZS_BOX_ENCODER,
+                            &(zs_inputs){x0, ZS_NONE, ZS_NONE, ZS_NONE, ZS_NONE});
 }
 
 zs_inputs zs_network_inputs(zs_graph *g, const zs_model_config *c, zs_box box, zs_tid x)
 {
     zs_ports p;
     int64_t n = zs_graph_shape(g, x).d[0];
-    zs_inputs in = {x, zs_graph_input(g, "t", zs_shape1(n)), ZS_NONE, ZS_NONE};
+    zs_inputs in = {x, zs_graph_input(g, "t", zs_shape1(n)), ZS_NONE, ZS_NONE, ZS_NONE};
     (void)zs_model_config_ports(c, box, &p);
     if (p.classes)
         in.y = zs_graph_input(g, "y", zs_shape1(n));
+    if (p.guided)
+        in.drop = zs_graph_input(g, "drop", zs_shape1(n));
     return in;
 }
 

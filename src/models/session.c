@@ -20,6 +20,7 @@ struct zs_session {
     zs_box box;
     zs_shape xs;
     float *y;        /* [n] classes as the graph takes them, or NULL */
+    float *drop;     /* [n] as in zs_cond, or NULL */
     int64_t out_dim; /* floats per sample */
     uint64_t weights;
     int64_t *t; /* [steps] as announced, and room for one that was not */
@@ -172,6 +173,9 @@ static int run_piece(zs_session *s, float *out, const float *x, int64_t first, i
         copy_rows(e, &s->code_rows, true, first, n, 1);
     if (s->y)
         memcpy(zs_exec_input(e, "y"), s->y + first, (size_t)n * sizeof *s->y);
+    float *drop = zs_exec_input(e, "drop");
+    for (int64_t i = 0; drop && i < n; i++)
+        drop[i] = s->drop ? s->drop[first + i] : 0.0f;
     status = run_part(s, e, err);
     if (status == ZS_OK)
         memcpy(out + first * s->out_dim, zs_exec_output(e, "out"),
@@ -218,6 +222,7 @@ void zs_session_free(zs_session **s)
         return;
     zs_free((*s)->t);
     zs_free((*s)->y);
+    zs_free((*s)->drop);
     zs_free((*s)->time_rows.rows);
     zs_free((*s)->code_rows.rows);
     zs_free(*s);
@@ -236,16 +241,21 @@ static int check(zs_model *m, zs_box box, zs_shape xs, const zs_cond *cond, cons
     return status;
 }
 
-/* Copies of timesteps and classes. */
-static int copy_lists(zs_session *s, const int64_t *t, const int64_t *y, zs_error *err)
+/* Copies of timesteps, classes and what is dropped. */
+static int copy_lists(zs_session *s, const int64_t *t, const zs_cond *cond, zs_error *err)
 {
+    const int64_t *y = cond->y;
     size_t n = (size_t)s->xs.d[0], steps = (size_t)s->steps;
     s->t = zs_alloc(steps + 1, sizeof *s->t); /* one more for find_row */
     if (y)
         s->y = zs_alloc(n, sizeof *s->y);
-    if (!s->t || (y && !s->y))
+    if (cond->drop)
+        s->drop = zs_alloc(n, sizeof *s->drop);
+    if (!s->t || (y && !s->y) || (cond->drop && !s->drop))
         return zs_fail_nomem(err, (unsigned long long)steps * sizeof *s->t, "timesteps");
     memcpy(s->t, t, steps * sizeof *t);
+    if (cond->drop)
+        memcpy(s->drop, cond->drop, n * sizeof *s->drop);
     for (size_t i = 0; y && i < n; i++)
         s->y[i] = (float)y[i];
     return ZS_OK;
@@ -277,7 +287,7 @@ int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const
                       .steps = steps,
                       .time_rows = {.input = "t"},
                       .code_rows = {.input = "z"}};
-    status = copy_lists(s, t, cond->y, err);
+    status = copy_lists(s, t, cond, err);
     if (status == ZS_OK && cond->z)
         status = prepare_codes(s, cond->z, err);
     if (status < 0)

@@ -20,36 +20,121 @@ static int spaced_schedule(zs_schedule *out, const zs_generation *g, const zs_pr
     *out = (zs_schedule){0};
     int status = zs_schedule_make(&full, p->beta_schedule, p->T, err);
     if (status == ZS_OK)
-        status = zs_schedule_respace(out, &full, spec, err);
+        status = zs_schedule_respace(out, &full, g->spacing ? g->spacing : spec, err);
     zs_schedule_free(&full);
     return status;
 }
 
-static int run(const zs_generation *g, zs_box box, const zs_process_config *p, float *x,
-               zs_shape xs, zs_error *err)
+static zs_variance variance_of(const zs_process_config *p)
 {
+    return strcmp(p->variance, "learned") == 0       ? ZS_VAR_LEARNED
+           : strcmp(p->variance, "fixed_small") == 0 ? ZS_VAR_SMALL
+                                                     : ZS_VAR_LARGE;
+}
+
+/* What a run owns. */
+typedef struct run_state {
     zs_schedule schedule;
-    zs_session *session = NULL;
-    int status = spaced_schedule(&schedule, g, p, err);
+    zs_session *session, *other; /* with and without representations; other NULL: not guided */
+    float *drop;
+    zs_guidance guidance;
+} run_state;
+
+static void free_state(run_state *r)
+{
+    zs_session_free(&r->session);
+    zs_session_free(&r->other);
+    zs_free(r->drop);
+    zs_guidance_free(&r->guidance);
+    zs_schedule_free(&r->schedule);
+}
+
+static bool is_guided(const zs_generation *g, zs_box box)
+{
+    return box == ZS_BOX_GENERATOR && (g->guidance < 0 || g->guidance > 0) &&
+           (g->guidance < 1 || g->guidance > 1);
+}
+
+static int check_guidance(const zs_generation *g, zs_error *err)
+{
+    zs_ports p;
+    (void)zs_model_config_ports(zs_model_configuration(g->model), ZS_BOX_GENERATOR, &p);
+    if (!is_guided(g, ZS_BOX_GENERATOR) || p.guided)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID,
+                   "a guidance of %g needs a generator that was trained with representations "
+                   "dropped now and then, and this one was not; leave the guidance out",
+                   g->guidance);
+}
+
+/* The second session, and the network that is made of both. */
+static int guide(run_state *r, zs_sampling *s, const zs_generation *g, zs_shape xs, zs_error *err)
+{
+    zs_ports p;
+    zs_cond without = g->cond;
+    int status = check_guidance(g, err);
+    (void)zs_model_config_ports(zs_model_configuration(g->model), ZS_BOX_GENERATOR, &p);
+    if (status == ZS_OK && !(r->drop = zs_alloc((size_t)xs.d[0], sizeof *r->drop)))
+        status = zs_fail_nomem(err, (unsigned long long)xs.d[0] * sizeof *r->drop, "guidance");
+    for (int64_t i = 0; status == ZS_OK && i < xs.d[0]; i++)
+        r->drop[i] = 1.0f;
+    without.drop = r->drop;
     if (status == ZS_OK)
-        status = zs_session_new(&session, g->model, box, xs, &g->cond, schedule.t, schedule.n, err);
-    const zs_sampling s = {.schedule = &schedule,
-                           .n = xs.d[0],
-                           .numel = zs_shape_numel(&xs) / xs.d[0],
-                           .net = session_eps,
-                           .net_ctx = session,
-                           .pred = strcmp(p->prediction, "x0") == 0 ? ZS_PRED_X0 : ZS_PRED_EPS,
-                           .clip = p->clip,
-                           .eta = g->eta,
-                           .noise = g->noise,
-                           .ui = g->ui,
-                           .stage = g->stage,
-                           .watch = g->watch,
-                           .watch_ctx = g->watch_ctx};
+        status = zs_session_new(&r->other, g->model, ZS_BOX_GENERATOR, xs, &without, r->schedule.t,
+                                r->schedule.n, err);
+    r->guidance = (zs_guidance){.cond = session_eps,
+                                .uncond = session_eps,
+                                .cond_ctx = r->session,
+                                .uncond_ctx = r->other,
+                                .scale = g->guidance,
+                                .positions = xs.d[0] * xs.d[1] * xs.d[2],
+                                .pitch = p.out_channels,
+                                .guided = p.guided};
+    s->net = zs_guidance_net;
+    s->net_ctx = &r->guidance;
+    return status;
+}
+
+/* Schedule, networks and everything that the sampler is to know of them. */
+static int prepare(run_state *r, zs_sampling *s, const zs_generation *g, zs_box box, zs_shape xs,
+                   zs_error *err)
+{
+    const zs_model_config *c = zs_model_configuration(g->model);
+    const zs_process_config *p = box == ZS_BOX_PRIOR ? &c->latent : &c->diffusion;
+    zs_ports ports;
+    bool bounds = box == ZS_BOX_GENERATOR && zs_model_config_learns_variance(c);
+    int status = spaced_schedule(&r->schedule, g, p, err);
+    if (status == ZS_OK)
+        status = zs_session_new(&r->session, g->model, box, xs, &g->cond, r->schedule.t,
+                                r->schedule.n, err);
+    (void)zs_model_config_ports(c, box, &ports);
+    *s = (zs_sampling){.schedule = &r->schedule,
+                       .n = xs.d[0],
+                       .numel = zs_shape_numel(&xs) / xs.d[0],
+                       .net = session_eps,
+                       .net_ctx = r->session,
+                       .pred = strcmp(p->prediction, "x0") == 0 ? ZS_PRED_X0 : ZS_PRED_EPS,
+                       .channels = bounds ? ports.in_channels : 0,
+                       .extra = bounds ? ports.out_channels - ports.in_channels : 0,
+                       .variance = variance_of(p),
+                       .clip = p->clip,
+                       .eta = g->eta,
+                       .noise = g->noise,
+                       .ui = g->ui,
+                       .stage = g->stage,
+                       .watch = g->watch,
+                       .watch_ctx = g->watch_ctx};
+    return status == ZS_OK && is_guided(g, box) ? guide(r, s, g, xs, err) : status;
+}
+
+static int run(const zs_generation *g, zs_box box, float *x, zs_shape xs, zs_error *err)
+{
+    run_state r = {0};
+    zs_sampling s;
+    int status = prepare(&r, &s, g, box, xs, err);
     if (status == ZS_OK)
         status = zs_sample(g->sampler, &s, x, err);
-    zs_session_free(&session);
-    zs_schedule_free(&schedule);
+    free_state(&r);
     return status;
 }
 
@@ -58,7 +143,7 @@ int zs_generation_check(const zs_generation *g, zs_error *err)
     zs_schedule schedule;
     int status = spaced_schedule(&schedule, g, &zs_model_configuration(g->model)->diffusion, err);
     zs_schedule_free(&schedule);
-    return status;
+    return status == ZS_OK ? check_guidance(g, err) : status;
 }
 
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
@@ -66,7 +151,7 @@ int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
     int status = zs_model_check_images(g->model, xs, err);
     if (status < 0)
         return status;
-    return run(g, ZS_BOX_GENERATOR, &zs_model_configuration(g->model)->diffusion, x, xs, err);
+    return run(g, ZS_BOX_GENERATOR, x, xs, err);
 }
 
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err)
@@ -78,7 +163,7 @@ int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err
         return zs_fail(err, ZS_E_INVALID,
                        "the model has no latent prior to sample codes from: add its file, as in "
                        "last.ckpt,latent.ckpt");
-    return run(&own, ZS_BOX_PRIOR, &c->latent, z, zs_shape2(n, zs_model_config_z_dim(c)), err);
+    return run(&own, ZS_BOX_PRIOR, z, zs_shape2(n, zs_model_config_z_dim(c)), err);
 }
 
 static int need_stats(const zs_model *m, zs_error *err)

@@ -9,9 +9,12 @@
 typedef struct zs_generation {
     zs_model *model;
     const zs_sampler
-        *sampler;    /* zs_sampler_find: zs_sampler_ddim, zs_sampler_ddim_invert, zs_sampler_ddpm */
-    int64_t steps;   /* out of the model's T: whole stride for ddim, even for ddpm */
-    double eta;      /* ddim only */
+        *sampler;  /* zs_sampler_find: zs_sampler_ddim, zs_sampler_ddim_invert, zs_sampler_ddpm */
+    int64_t steps; /* out of the model's T: whole stride for ddim, even for ddpm */
+    const char *spacing; /* or NULL; zs_schedule_respace, and `steps` says nothing */
+    double eta;          /* ddim only */
+    double guidance; /* 0 and 1: none; else what is predicted with cond.z is moved so many times as
+                        far from what is predicted without it; doubles the work of each step */
     zs_cond cond;    /* what the network is told of each sample */
     zs_noise noise;  /* of stochastic samplers; recorded noise is NHWC as well */
     const zs_ui *ui; /* or NULL; progress counts steps */
@@ -21,13 +24,14 @@ typedef struct zs_generation {
 } zs_generation;
 
 /* Runs the generator in place on x, shape xs = [n,h,w,c] NHWC: x_T -> x0 in [-1,1], or, with
- * zs_sampler_ddim_invert, x0 -> x_T. The whole batch advances together; the predicted x0 is
- * clamped to [-1,1] at every step, as the authors do in both directions. ZS_E_INVALID when `steps`
- * is impossible or the shape does not fit the model, ZS_E_CANCELLED, ZS_E_NOMEM. */
+ * zs_sampler_ddim_invert, x0 -> x_T. The whole batch advances together; what the network predicts,
+ * whether x0 is clamped and how noisy a step of ddpm is are those of the model's process.
+ * ZS_E_INVALID when `steps` is impossible, the shape does not fit the model, or it cannot be
+ * guided; ZS_E_CANCELLED, ZS_E_NOMEM. */
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err);
 
-/* Whether the sampler can make g->steps steps of the model's schedule; the same ZS_E_INVALID as
- * zs_generate, before any work is done. */
+/* Whether the sampler can make g->steps steps of the model's schedule, and the model be guided; the
+ * same ZS_E_INVALID as zs_generate, before any work is done. */
 int zs_generation_check(const zs_generation *g, zs_error *err);
 
 /* Samples codes with the latent prior: z [n, z_dim] holds standard normal noise and is replaced
