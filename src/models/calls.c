@@ -210,7 +210,8 @@ typedef struct io {
     zs_cond cond;
     int64_t z_dim;
     float *out;
-    int64_t out_dim; /* floats per sample */
+    int64_t out_dim;             /* floats per sample */
+    const zs_encoder_taps *taps; /* further outputs, or NULL */
 } io;
 
 /* Images go into the network as they are, or as the encoder prepares them. */
@@ -234,6 +235,15 @@ static zs_shape network_shape(const zs_model *m, zs_box box, zs_shape s)
     return arch->prepare ? zs_shape4(s.d[0], p.side, p.side, s.d[3]) : s;
 }
 
+/* Samples from `first` on of the output `name`, where it is wanted. */
+static void take(zs_exec *e, const char *name, float *dst, int64_t first, int64_t n)
+{
+    zs_shape s = zs_exec_shape(e, name);
+    int64_t each = s.nd ? zs_shape_numel(&s) / n : 0;
+    if (dst && each)
+        memcpy(dst + first * each, zs_exec_output(e, name), (size_t)(n * each) * sizeof *dst);
+}
+
 static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_error *err)
 {
     zs_step step = {.grad_scale = 1, .weights = m->version};
@@ -253,10 +263,15 @@ static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_erro
         status = feed_t(e, m, a->box, a->t + first, n, err);
     if (status == ZS_OK)
         status = zs_exec_run(e, m->weights, NULL, &step, err);
-    if (status == ZS_OK)
-        memcpy(a->out + first * a->out_dim, zs_exec_output(e, "out"),
-               (size_t)(n * a->out_dim) * sizeof *a->out);
-    return status;
+    if (status < 0)
+        return status;
+    memcpy(a->out + first * a->out_dim, zs_exec_output(e, "out"),
+           (size_t)(n * a->out_dim) * sizeof *a->out);
+    if (a->taps) {
+        take(e, "features", a->taps->features, first, n);
+        take(e, "head", a->taps->head, first, n);
+    }
+    return ZS_OK;
 }
 
 static int run_all(zs_model *m, const io *a, zs_error *err)
@@ -271,6 +286,12 @@ static int run_all(zs_model *m, const io *a, zs_error *err)
 
 int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err)
 {
+    return zs_model_encode_taps(m, z, NULL, x, xs, err);
+}
+
+int zs_model_encode_taps(zs_model *m, float *z, const zs_encoder_taps *taps, const float *x,
+                         zs_shape xs, zs_error *err)
+{
     zs_ports p;
     const void *config = NULL;
     const zs_arch *arch = zs_model_config_arch(&m->config, ZS_BOX_ENCODER, &config);
@@ -281,7 +302,8 @@ int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error
             .s = xs,
             .x = x,
             .out = z,
-            .out_dim = p.z_dim};
+            .out_dim = p.z_dim,
+            .taps = taps};
     int status = zs_model_check_images(m, xs, err);
     if (status == ZS_OK)
         status = run_all(m, &a, err);

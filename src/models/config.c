@@ -18,6 +18,7 @@ static const struct slot {
     SLOT(zs_arch_unet, unet),
     SLOT(zs_arch_adm, adm),
     SLOT(zs_arch_sem_encoder, sem_encoder),
+    SLOT(zs_arch_vit, vit),
     SLOT(zs_arch_latent_mlp, latent_mlp),
 #undef SLOT
 };

@@ -7,6 +7,7 @@
 #include "models/latent_mlp.h"
 #include "models/sem_encoder.h"
 #include "models/unet.h"
+#include "models/vit.h"
 
 #include <jansson.h>
 
@@ -29,6 +30,7 @@ typedef struct zs_model_config {
     zs_unet_config unet; /* generator */
     zs_adm_config adm;   /* generator */
     zs_sem_encoder_config sem_encoder; /* encoder */
+    zs_vit_config vit;                 /* encoder */
     zs_latent_mlp_config latent_mlp;   /* prior */
     int64_t classes;                   /* 2..2^24 that the head of an encoder tells apart, or 0 */
     zs_process_config diffusion;       /* of the generator */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { NAME = 256, HEAD_CHANNELS = 64 };
+#define PREFIX "pretrained_encoder."
 
 /* The pickier ones first. */
 static const zs_vit_file places[] = {
@@ -128,34 +129,32 @@ static int count_blocks(const zs_tensorfile *f, const zs_vit_file *at)
 static void infer_head(zs_vit_config *c, const zs_tensorfile *f, const zs_vit_file *at)
 {
     static const struct {
-        int head;
+        zs_vit_head head;
         const char *first, *last;
     } heads[] = {{ZS_VIT_HEAD_MOCO, "head.0.weight", "head.6.weight"},
                  {ZS_VIT_HEAD_DINO, "head.mlp.0.weight", "head.mlp.4.weight"},
                  {ZS_VIT_HEAD_LINEAR, NULL, "head.weight"}};
-    for (size_t i = 0; i < sizeof heads / sizeof heads[0] && !c->head; i++) {
+    zs_vit_head_set(c, ZS_VIT_HEAD_NONE);
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0] && !c->head_dim; i++) {
         if (!tensor(f, at->head, heads[i].last))
             continue;
-        c->head = heads[i].head;
+        zs_vit_head_set(c, heads[i].head);
         c->head_dim = dim(tensor(f, at->head, heads[i].last), 0);
         c->head_hidden = heads[i].first ? dim(tensor(f, at->head, heads[i].first), 0) : 0;
     }
-    c->project = c->head != ZS_VIT_HEAD_NONE;
+    c->project = c->head_dim > 0;
 }
 
-static void infer_heads(zs_vit_config *c, zs_facts *facts, const zs_tensorfile *f,
-                        const zs_vit_file *at)
+static bool is_moco_small(const zs_vit_config *c, const zs_vit_file *at)
 {
-    const char *why = "one for each 64 channels; %s does not say";
-    c->heads = c->width % HEAD_CHANNELS ? 0 : (int)(c->width / HEAD_CHANNELS);
-    if (strcmp(at->make, "MoCo v3") == 0 && c->width == 384) {
-        why = "MoCo v3's ViT-S; %s does not say";
-        c->heads = 12;
-    }
-    char text[32];
-    (void)snprintf(text, sizeof text, "%d", c->heads);
-    if (facts && c->heads)
-        zs_facts_add(facts, "encoder heads", text, why, zs_tensorfile_path(f));
+    return strcmp(at->make, "MoCo v3") == 0 && c->width == 384;
+}
+
+static int heads_of(const zs_vit_config *c, const zs_vit_file *at)
+{
+    if (is_moco_small(c, at))
+        return 12;
+    return c->width % HEAD_CHANNELS ? 0 : (int)(c->width / HEAD_CHANNELS);
 }
 
 static void add_facts(const zs_vit_config *c, zs_facts *facts, const zs_tensorfile *f,
@@ -168,11 +167,12 @@ static void add_facts(const zs_vit_config *c, zs_facts *facts, const zs_tensorfi
         return;
     (void)snprintf(text, sizeof text, "%s, %d blocks of %lld channels, patches of %d", at->make,
                    c->depth, (long long)c->width, c->patch);
-    zs_facts_add(facts, "encoder", text, "names and shapes of %s", path);
+    zs_facts_add(facts, "architecture", text, "names and shapes of %s", path);
     (void)snprintf(text, sizeof text, "%lldx%lld", (long long)c->side, (long long)c->side);
     zs_facts_add(facts, "encoder sees", text, "pos_embed of %s", path);
-    (void)snprintf(text, sizeof text, "%s, %lld outputs", heads[c->head], (long long)c->head_dim);
-    zs_facts_add(facts, "encoder head", c->head ? text : heads[0], "names of %s", path);
+    (void)snprintf(text, sizeof text, "%s, %lld outputs", heads[zs_vit_head_of(c)],
+                   (long long)c->head_dim);
+    zs_facts_add(facts, "encoder head", c->head_dim ? text : heads[0], "names of %s", path);
     zs_facts_add(facts, "representation", c->project ? "outputs of the head" : "features",
                  "default (RCG's)");
 }
@@ -198,7 +198,7 @@ int zs_vit_infer(zs_vit_config *out, zs_facts *facts, const zs_tensorfile *f, co
                            .eps = 1e-6,
                            .standardise = true};
     infer_head(out, f, at);
-    infer_heads(out, facts, f, at);
+    out->heads = heads_of(out, at);
     add_facts(out, facts, f, at);
     return ZS_OK;
 }
@@ -289,4 +289,70 @@ int zs_vit_import(const zs_params *ps, float *flat, const char *prefix, zs_tenso
             status = zs_params_read(ps, i, flat, f, full, err);
     }
     return status;
+}
+
+/* ---- models ---- */
+
+static bool given(const zs_model_options *o, const char *key)
+{
+    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
+        if (zs_str_starts(*s, key))
+            return true;
+    return false;
+}
+
+/* RCG crops photographs to 256 pixels, of which the encoder then sees 224. */
+static void set_images(zs_model *m, const zs_model_options *o, const char *path)
+{
+    enum { RCG_IMAGE = 256, RCG_SIDE = 224 };
+    const zs_vit_config *c = &m->config.vit;
+    m->config.channels = c->in_channels;
+    m->config.image_size = c->side == RCG_SIDE ? RCG_IMAGE : c->side;
+    (void)snprintf(m->config.fit, sizeof m->config.fit, "crop");
+    if (!given(o, "image_size="))
+        zs_facts_addi(&m->facts, "image size", m->config.image_size,
+                      c->side == RCG_SIDE ? "default (RCG's)" : path);
+}
+
+/* No file says how many heads there are. */
+static int settle_heads(zs_model *m, const zs_model_options *o, const char *path,
+                        const zs_vit_file *at, zs_error *err)
+{
+    const zs_vit_config *c = &m->config.vit;
+    char text[32];
+    if (given(o, "encoder.heads="))
+        return ZS_OK;
+    if (!c->heads)
+        return zs_fail(err, ZS_E_UNSUPPORTED,
+                       "%s does not say how many heads the attention of its encoder has, and %lld "
+                       "channels are no multiple of 64; add --set encoder.heads=N",
+                       path, (long long)c->width);
+    (void)snprintf(text, sizeof text, "%d", c->heads);
+    zs_facts_add(&m->facts, "encoder heads", text,
+                 is_moco_small(c, at) ? "those of MoCo v3's ViT-S; %s does not say"
+                                      : "one for each 64 channels; %s does not say",
+                 path);
+    return ZS_OK;
+}
+
+int zs_vit_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+{
+    const char *path = zs_tensorfile_path(f);
+    zs_vit_file at;
+    if (zs_vit_find(&at, f) != ZS_OK)
+        return 1;
+    int status = zs_vit_infer(&m->config.vit, &m->facts, f, &at, err);
+    if (status == ZS_OK)
+        status = settle_heads(m, o, path, &at, err);
+    if (status == ZS_OK) {
+        set_images(m, o, path);
+        status = zs_model_finish_config(m, o, path, err);
+    }
+    if (status == ZS_OK)
+        status = zs_model_check_size(m, f, at.head, err);
+    if (status == ZS_OK)
+        status = zs_vit_match(m->params, PREFIX, f, &at, err);
+    if (status == ZS_OK)
+        status = zs_model_alloc(m, err);
+    return status == ZS_OK ? zs_vit_import(m->params, m->weights, PREFIX, f, &at, err) : status;
 }

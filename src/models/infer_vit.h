@@ -4,9 +4,7 @@
 #ifndef ZS_MODELS_INFER_VIT_H
 #define ZS_MODELS_INFER_VIT_H
 
-#include "io/tensorfile.h"
 #include "models/model_impl.h"
-#include "models/vit.h"
 
 /* Where a file has one. */
 typedef struct zs_vit_file {

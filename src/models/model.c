@@ -11,6 +11,7 @@ static const struct {
     const char *module;
     zs_box box;
 } modules[] = {{"encoder.", ZS_BOX_ENCODER},
+               {"pretrained_encoder.", ZS_BOX_ENCODER},
                {"latent_net.", ZS_BOX_PRIOR},
                {"first_stage_model.", ZS_BOX_FIRST_STAGE},
                {"", ZS_BOX_GENERATOR}};

@@ -85,6 +85,16 @@ int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err);
  * no encoder or xs does not fit. */
 int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err);
 
+/* What a vision transformer has besides: NULL where it is not wanted. */
+typedef struct zs_encoder_taps {
+    float *features; /* [n,width] */
+    float *head;     /* [n,head_dim]; not touched where there is no head */
+} zs_encoder_taps;
+
+/* As zs_model_encode; taps may be NULL, and are left alone by other encoders. */
+int zs_model_encode_taps(zs_model *m, float *z, const zs_encoder_taps *taps, const float *x,
+                         zs_shape xs, zs_error *err);
+
 /* logits [n,classes] of images x as zs_model_encode takes them; softmax gives probabilities.
  * ZS_E_INVALID for a model without classes. */
 int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, zs_error *err);

@@ -3,34 +3,52 @@
 #include "models/bicubic.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- configuration ---- */
 
-static int check_range(const char *name, int64_t v, int64_t lo, int64_t hi, zs_error *err)
+static const char *const head_names[] = {"none", "moco", "dino", "linear", NULL};
+
+int zs_vit_head_of(const zs_vit_config *c)
 {
-    if (v >= lo && v <= hi)
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID, "%s is %lld, outside %lld..%lld", name, (long long)v,
-                   (long long)lo, (long long)hi);
+    for (int i = 0; head_names[i]; i++)
+        if (strcmp(c->head, head_names[i]) == 0)
+            return i;
+    return -1;
+}
+
+void zs_vit_head_set(zs_vit_config *c, zs_vit_head head)
+{
+    (void)snprintf(c->head, sizeof c->head, "%s", head_names[head]);
 }
 
 static int check_head(const zs_vit_config *c, zs_error *err)
 {
-    bool deep = c->head == ZS_VIT_HEAD_MOCO || c->head == ZS_VIT_HEAD_DINO;
-    int status = check_range("encoder.head", c->head, ZS_VIT_HEAD_NONE, ZS_VIT_HEAD_LINEAR, err);
-    if (status == ZS_OK)
-        status = check_range("encoder.head_dim", c->head_dim, c->head != ZS_VIT_HEAD_NONE,
-                             c->head == ZS_VIT_HEAD_NONE ? 0 : 65536, err);
-    if (status == ZS_OK)
-        status = check_range("encoder.head_hidden", c->head_hidden, deep, deep ? 65536 : 0, err);
-    if (status == ZS_OK && c->project && c->head == ZS_VIT_HEAD_NONE)
-        status = zs_fail(err, ZS_E_INVALID,
-                         "encoder.project asks for the outputs of a head, but there is none");
-    return status;
+    int head = zs_vit_head_of(c);
+    bool any = head != ZS_VIT_HEAD_NONE,
+         deep = head == ZS_VIT_HEAD_MOCO || head == ZS_VIT_HEAD_DINO;
+    if (head < 0)
+        return zs_fail(err, ZS_E_INVALID, "encoder.head is \"%s\"; use none, moco, dino or linear",
+                       c->head);
+    if (any != (c->head_dim > 0))
+        return zs_fail(err, ZS_E_INVALID,
+                       any ? "encoder.head_dim is %lld; a head has at least one output"
+                           : "encoder.head_dim is %lld, but there is no head",
+                       (long long)c->head_dim);
+    if (deep != (c->head_hidden > 0))
+        return zs_fail(err, ZS_E_INVALID,
+                       deep ? "encoder.head_hidden is %lld; this head has a hidden layer"
+                            : "encoder.head_hidden is %lld, but there is no hidden layer",
+                       (long long)c->head_hidden);
+    if (c->project && !any)
+        return zs_fail(err, ZS_E_INVALID,
+                       "encoder.project asks for the outputs of a head, but there is none");
+    return ZS_OK;
 }
 
-static int check_fit(const zs_vit_config *c, zs_error *err)
+static int check(const void *config, zs_error *err)
 {
+    const zs_vit_config *c = config;
     if (c->side % c->patch)
         return zs_fail(err, ZS_E_INVALID,
                        "encoder.side is %lld; it must be a multiple of the patch, %d",
@@ -38,27 +56,10 @@ static int check_fit(const zs_vit_config *c, zs_error *err)
     if (c->width % c->heads)
         return zs_fail(err, ZS_E_INVALID, "encoder.heads is %d; it must divide the width, %lld",
                        c->heads, (long long)c->width);
-    if (!(c->eps > 0 && c->eps < 1))
-        return zs_fail(err, ZS_E_INVALID, "encoder.eps is %g, outside 0 < eps < 1", c->eps);
-    return ZS_OK;
-}
-
-int zs_vit_config_validate(const zs_vit_config *c, zs_error *err)
-{
-    const struct {
-        const char *name;
-        int64_t v, lo, hi;
-    } ranges[] = {
-        {"encoder.depth", c->depth, 1, 128},    {"encoder.in_channels", c->in_channels, 1, 64},
-        {"encoder.side", c->side, 1, 4096},     {"encoder.patch", c->patch, 1, 64},
-        {"encoder.width", c->width, 1, 16384},  {"encoder.heads", c->heads, 1, 256},
-        {"encoder.hidden", c->hidden, 1, 65536}};
-    int status = ZS_OK;
-    for (size_t i = 0; status == ZS_OK && i < sizeof ranges / sizeof ranges[0]; i++)
-        status = check_range(ranges[i].name, ranges[i].v, ranges[i].lo, ranges[i].hi, err);
-    if (status == ZS_OK)
-        status = check_fit(c, err);
-    return status == ZS_OK ? check_head(c, err) : status;
+    if (c->standardise && zs_vit_rep_dim(c) < 2)
+        return zs_fail(err, ZS_E_INVALID,
+                       "encoder.standardise needs representations of more than one number");
+    return check_head(c, err);
 }
 
 int64_t zs_vit_tokens(const zs_vit_config *c)
@@ -135,7 +136,7 @@ static zs_tid mlp_head(zs_nn *nn, const zs_vit_config *c, zs_tid x)
 
 static zs_tid head(zs_nn *nn, const zs_vit_config *c, zs_tid x)
 {
-    switch (c->head) {
+    switch (zs_vit_head_of(c)) {
     case ZS_VIT_HEAD_MOCO: return projector(nn, c, x);
     case ZS_VIT_HEAD_DINO: return mlp_head(nn, c, x);
     case ZS_VIT_HEAD_LINEAR: return zs_nn_linear(nn, "head", x, c->head_dim, ZS_INIT_UNIFORM);
@@ -232,3 +233,64 @@ void zs_rep_standardise(float *z, int64_t n, int64_t dim)
             z[i] = (float)(((double)z[i] - sum / (double)dim) / deviation);
     }
 }
+
+/* ---- the architecture ---- */
+
+static const zs_field fields[] = {ZS_FIELD_INT(zs_vit_config, depth, 1, 128),
+                                  ZS_FIELD_I64(zs_vit_config, in_channels, 1, 64),
+                                  ZS_FIELD_I64(zs_vit_config, side, 1, 4096),
+                                  ZS_FIELD_INT(zs_vit_config, patch, 1, 64),
+                                  ZS_FIELD_I64(zs_vit_config, width, 1, 16384),
+                                  ZS_FIELD_INT(zs_vit_config, heads, 1, 256),
+                                  ZS_FIELD_I64(zs_vit_config, hidden, 1, 65536),
+                                  ZS_FIELD_F64(zs_vit_config, eps, 1e-30, 1),
+                                  ZS_FIELD_TEXT(zs_vit_config, head, 8),
+                                  ZS_FIELD_I64(zs_vit_config, head_hidden, 0, 65536),
+                                  ZS_FIELD_I64(zs_vit_config, head_dim, 0, 65536),
+                                  ZS_FIELD_BOOL(zs_vit_config, project),
+                                  ZS_FIELD_BOOL(zs_vit_config, standardise),
+                                  ZS_FIELDS_END};
+
+/* Images of any size are prepared, so they have no unit. */
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_vit_config *c = config;
+    *p = (zs_ports){
+        .in_channels = c->in_channels, .z_dim = zs_vit_rep_dim(c), .unit = 1, .side = c->side};
+}
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    const zs_vit_config *c = config;
+    zs_vit_taps taps;
+    zs_vit_build(&taps, nn, c, in->x);
+    zs_graph_output(nn->g, "features", taps.features);
+    if (taps.head != ZS_NONE)
+        zs_graph_output(nn->g, "head", taps.head);
+    return c->project ? taps.head : taps.features;
+}
+
+static void prepare(const void *config, float *dst, const float *x, zs_shape xs)
+{
+    zs_vit_prepare(config, dst, x, xs);
+}
+
+static void finish(const void *config, float *z, int64_t n)
+{
+    const zs_vit_config *c = config;
+    if (c->standardise)
+        zs_rep_standardise(z, n, zs_vit_rep_dim(c));
+}
+
+const zs_arch zs_arch_vit = {
+    .name = "vit",
+    .box = ZS_BOX_ENCODER,
+    .about = "vision transformer of MoCo v3, DINO, iBOT or DeiT",
+    .module = "pretrained_encoder",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+    .prepare = prepare,
+    .finish = finish,
+};

@@ -5,7 +5,7 @@
 #ifndef ZS_MODELS_VIT_H
 #define ZS_MODELS_VIT_H
 
-#include "nn/nn.h"
+#include "models/arch.h"
 
 /* What follows the features. */
 typedef enum zs_vit_head {
@@ -24,16 +24,18 @@ typedef struct zs_vit_config {
     int64_t width;       /* 1..16384 channels of a token */
     int heads;           /* 1..256, divides width */
     int64_t hidden;      /* 1..65536, of the blocks' MLPs */
-    double eps;          /* 0 < eps < 1, of all LayerNorms: 1e-6 in timm */
-    int head;            /* zs_vit_head */
+    double eps;          /* 0 < eps < 1; of all LayerNorms: 1e-6 in timm */
+    char head[8];        /* "none", "moco", "dino" or "linear" */
     int64_t head_hidden; /* 1..65536 where the head has several layers, else 0 */
     int64_t head_dim;    /* 1..65536 outputs of the head, 0 without one */
     bool project;        /* representations are the outputs of the head, not the features */
     bool standardise;    /* each representation has mean 0 and deviation 1, as RCG's */
 } zs_vit_config;
 
-/* ZS_E_INVALID; the message names the field, its value and what is allowed. */
-int zs_vit_config_validate(const zs_vit_config *c, zs_error *err);
+extern const zs_arch zs_arch_vit;
+
+int zs_vit_head_of(const zs_vit_config *c); /* zs_vit_head, or -1 for another word */
+void zs_vit_head_set(zs_vit_config *c, zs_vit_head head);
 
 int64_t zs_vit_tokens(const zs_vit_config *c);  /* class token included */
 int64_t zs_vit_rep_dim(const zs_vit_config *c); /* of its representations */

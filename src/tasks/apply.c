@@ -105,6 +105,8 @@ const zs_task zs_task_apply = {
      "  prior-eps  z_t, t -> out             grad       x0, t, noise -> loss, grad.<name>\n"
      "  prior-sample  z_T -> z, z_sem        probe      z_sem -> logits\n"
      "  edit       z_sem -> z_sem, moved by --attr\n"
+     "A vision transformer takes `image` in [0,1], of any size, instead of x0, and also gives\n"
+     "rep, the same as z_sem, and features and head, which it was made of.\n"
      "z_sem is left out for a DDPM. grad uses the trained weights where the file has them (a "
      "bundle\n"
      "holds their average alone), the other functions the average.",

@@ -7,7 +7,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -67,7 +69,7 @@ static void net_open(net *m, const char *set, const char *file, int heads, int64
     check(zs_vit_infer(&m->c, NULL, f, &at, &err), &err);
     m->c.heads = heads;
     m->c.side = side ? side : m->c.side;
-    check(zs_vit_config_validate(&m->c, &err), &err);
+    check(zs_arch_vit.check(&m->c, &err), &err);
     check(zs_params_new(&m->ps, &err), &err);
     zs_exec *e = plan(m, "cpu-ref", 1);
     zs_exec_free(&e);
@@ -146,7 +148,7 @@ static void compare_all(const net *m, const char *set, const char *prefix)
         for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
             compare(e, i, f, prefix, names[k]);
         compare_rep(e, i, f, prefix, "rep", "head");
-        if (m->c.head != ZS_VIT_HEAD_DINO)
+        if (zs_vit_head_of(&m->c) != ZS_VIT_HEAD_DINO)
             compare_rep(e, i, f, prefix, "rep_noproj", "features");
         zs_exec_free(&e);
     }
@@ -160,7 +162,7 @@ static void moco(void **state)
     golden_need("rcg-mocov3");
     net m;
     net_open(&m, "rcg-mocov3", "moco.pth.tar", 4, 0);
-    assert_int_equal(m.c.head, ZS_VIT_HEAD_MOCO);
+    assert_int_equal(zs_vit_head_of(&m.c), ZS_VIT_HEAD_MOCO);
     assert_int_equal(m.c.side, 32);
     compare_all(&m, "rcg-mocov3", "");
     net_close(&m);
@@ -179,7 +181,7 @@ static void others(void **state)
     for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
         net m;
         net_open(&m, "rcg-vits", nets[i].file, 3, 0);
-        assert_int_equal(m.c.head, nets[i].head);
+        assert_int_equal(zs_vit_head_of(&m.c), nets[i].head);
         compare_all(&m, "rcg-vits", nets[i].prefix);
         net_close(&m);
     }
@@ -248,24 +250,87 @@ static void preprocesses(void **state)
     }
 }
 
+/* ---- models ---- */
+
+/* From images to representations through an opened model, of any batch. */
+static void encodes_as(const char *spec, const char *const *set, const char *of, const char *prefix)
+{
+    zs_error err = {0};
+    zs_model *m = NULL;
+    zs_tensorfile *f = golden_open(of, "golden.safetensors");
+    char name[64];
+    size_t n, n_features;
+    zs_shape xs;
+    float *x = golden_nhwc(f, "image", &xs);
+    (void)snprintf(name, sizeof name, "%srep", prefix);
+    float *want = golden_f32(f, name, &n);
+    (void)snprintf(name, sizeof name, "%sfeatures", prefix);
+    float *want_features = golden_f32(f, name, &n_features);
+    float *z = zs_alloc(n, sizeof *z), *features = zs_alloc(n_features, sizeof *features);
+    for (int64_t i = 0; i < zs_shape_numel(&xs); i++)
+        x[i] = 2 * x[i] - 1;
+    check(zs_model_open(&m, spec, &(zs_model_options){.batch = 1, .set = set}, &err), &err);
+    zs_encoder_taps taps = {.features = features};
+    check(zs_model_encode_taps(m, z, &taps, x, xs, &err), &err);
+    near("rep", of, z, want, n, 1e-4);
+    near("features", of, features, want_features, n_features, 1e-4);
+    zs_model_close(&m);
+    zs_free(x);
+    zs_free(want);
+    zs_free(want_features);
+    zs_free(z);
+    zs_free(features);
+    zs_tensorfile_close(&f);
+}
+
+/* Official files, and the bundles made from them. */
+static void models_encode(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set, *file, *prefix, *heads;
+    } models[] = {{"rcg-mocov3", "moco.pth.tar", "", "encoder.heads=4"},
+                  {"rcg-vits", "dino.pth", "dino.", "encoder.heads=3"},
+                  {"rcg-vits", "ibot.pth", "ibot.", "encoder.heads=3"},
+                  {"rcg-vits", "deit.pth", "deit.", "encoder.heads=3"}};
+    char path[512], bundle[] = "/tmp/zsem-vit-XXXXXX";
+    int fd = mkstemp(bundle);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    for (size_t i = 0; i < sizeof models / sizeof models[0]; i++) {
+        zs_error err = {0};
+        zs_model *m = NULL;
+        const char *const set[] = {models[i].heads, NULL};
+        golden_need(models[i].set);
+        assert_true(golden_path(path, models[i].set, models[i].file));
+        encodes_as(path, set, models[i].set, models[i].prefix);
+        check(zs_model_open(&m, path, &(zs_model_options){.set = set}, &err), &err);
+        check(zs_model_save(m, bundle, ZS_F32, &err), &err);
+        zs_model_close(&m);
+        encodes_as(bundle, NULL, models[i].set, models[i].prefix);
+    }
+    (void)remove(bundle);
+}
+
 /* ---- full-size models ---- */
 
-static zs_vit_config full_size(int64_t width, int depth, int heads, int head)
+static zs_vit_config full_size(int64_t width, int depth, int heads, zs_vit_head head)
 {
     static const int64_t dims[] = {0, 256, 256, 1000}, hidden[] = {0, 4096, 2048, 0};
-    return (zs_vit_config){.depth = depth,
-                           .in_channels = 3,
-                           .side = 224,
-                           .patch = 16,
-                           .width = width,
-                           .heads = heads,
-                           .hidden = 4 * width,
-                           .eps = 1e-6,
-                           .head = head,
-                           .head_hidden = hidden[head],
-                           .head_dim = dims[head],
-                           .project = true,
-                           .standardise = true};
+    zs_vit_config c = {.depth = depth,
+                       .in_channels = 3,
+                       .side = 224,
+                       .patch = 16,
+                       .width = width,
+                       .heads = heads,
+                       .hidden = 4 * width,
+                       .eps = 1e-6,
+                       .head_hidden = hidden[head],
+                       .head_dim = dims[head],
+                       .project = true,
+                       .standardise = true};
+    zs_vit_head_set(&c, head);
+    return c;
 }
 
 /* "name<TAB>2x3x4" against the layout; numbers of batches are no parameters. */
@@ -297,7 +362,8 @@ static void compare_layout(const char *file, const zs_vit_config *c, const char 
     char path[512], line[256];
     size_t n = 0;
     assert_true(golden_path(path, "keys", file));
-    check(zs_vit_config_validate(c, &err), &err);
+    check(zs_fields_check(zs_arch_vit.fields, c, "encoder", &err), &err);
+    check(zs_arch_vit.check(c, &err), &err);
     check(zs_params_new(&m.ps, &err), &err);
     zs_exec *e = plan(&m, "cpu", 1);
     zs_exec_free(&e);
@@ -316,7 +382,8 @@ static void layouts(void **state)
     static const struct {
         const char *file;
         int64_t width;
-        int depth, heads, head;
+        int depth, heads;
+        zs_vit_head head;
         const char *prefix;
     } models[] = {
         {"mocov3_vit_small.tsv", 384, 12, 12, ZS_VIT_HEAD_MOCO, ""},
@@ -351,6 +418,7 @@ int main(void)
         cmocka_unit_test(others),
         cmocka_unit_test(other_resolution),
         cmocka_unit_test(preprocesses),
+        cmocka_unit_test(models_encode),
         cmocka_unit_test(layouts),
     };
     return cmocka_run_group_tests_name("vit", tests, NULL, cleanup);
