@@ -20,6 +20,7 @@ static const struct slot {
     SLOT(zs_arch_sem_encoder, sem_encoder),
     SLOT(zs_arch_vit, vit),
     SLOT(zs_arch_latent_mlp, latent_mlp),
+    SLOT(zs_arch_rdm, rdm),
 #undef SLOT
 };
 enum { SLOTS = sizeof slots / sizeof slots[0] };
@@ -134,11 +135,13 @@ void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config 
 
 /* ---- processes ---- */
 
-const zs_process_config zs_process_diffae = {1000, "linear", "eps", "fixed_large", true};
-const zs_process_config zs_process_diffae_latent = {1000, "const0.008", "eps", "fixed_large",
-                                                    false};
-const zs_process_config zs_process_adm = {1000, "linear", "eps", "learned", true};
-const zs_process_config zs_process_dit = {1000, "linear", "eps", "learned", false};
+const zs_process_config zs_process_diffae = {1000, "linear", "eps", "fixed_large", true, ""};
+const zs_process_config zs_process_diffae_latent = {1000,          "const0.008", "eps",
+                                                    "fixed_large", false,        ""};
+const zs_process_config zs_process_rdm = {1000, "sqrt0.0015:0.0195", "x0", "fixed_small", false,
+                                          "ldm"};
+const zs_process_config zs_process_adm = {1000, "linear", "eps", "learned", true, ""};
+const zs_process_config zs_process_dit = {1000, "linear", "eps", "learned", false, ""};
 
 static bool is_beta(const char *s, size_t n)
 {
@@ -174,6 +177,7 @@ static int check_process(const zs_process_config *c, const char *what, zs_error 
 {
     static const char *const predictions[] = {"eps", "x0", NULL};
     static const char *const variances[] = {"fixed_large", "fixed_small", "learned", NULL};
+    static const char *const spacings[] = {"", "ddim", "ldm", NULL};
     if (!schedule_name(c->beta_schedule))
         return zs_fail(err, ZS_E_INVALID,
                        "the beta schedule \"%s\" is unknown; use linear, cosine, const<beta> "
@@ -186,6 +190,9 @@ static int check_process(const zs_process_config *c, const char *what, zs_error 
         return zs_fail(err, ZS_E_INVALID,
                        "%s.variance is \"%s\"; use fixed_large, fixed_small or learned", what,
                        c->variance);
+    if (!one_of(c->spacing, spacings))
+        return zs_fail(err, ZS_E_INVALID, "%s.spacing is \"%s\"; use ddim or ldm", what,
+                       c->spacing);
     if (c->T < 1 || c->T > 1000000)
         return zs_fail(err, ZS_E_INVALID, "%s.T is %lld, outside 1..1000000", what,
                        (long long)c->T);

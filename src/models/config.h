@@ -5,6 +5,7 @@
 
 #include "models/adm.h"
 #include "models/latent_mlp.h"
+#include "models/rdm.h"
 #include "models/sem_encoder.h"
 #include "models/unet.h"
 #include "models/vit.h"
@@ -18,6 +19,7 @@ typedef struct zs_process_config {
     char prediction[8];     /* what the network predicts: "eps" or "x0" */
     char variance[16];      /* of a step back: "fixed_large", "fixed_small", or "learned" */
     bool clip;              /* predicted samples are clamped to [-1,1] at each step */
+    char spacing[8];        /* of DDIM's steps (zs_schedule_respace): "" or "ddim", or "ldm" */
 } zs_process_config;
 
 /* At most one architecture of each box is there; the first field of the others is 0. */
@@ -32,6 +34,7 @@ typedef struct zs_model_config {
     zs_sem_encoder_config sem_encoder; /* encoder */
     zs_vit_config vit;                 /* encoder */
     zs_latent_mlp_config latent_mlp;   /* prior */
+    zs_rdm_config rdm;                 /* prior */
     int64_t classes;                   /* 2..2^24 that the head of an encoder tells apart, or 0 */
     zs_process_config diffusion;       /* of the generator */
     zs_process_config latent;          /* of the prior */
@@ -41,8 +44,8 @@ typedef struct zs_model_config {
 } zs_model_config;
 
 /* "linear" betas, T 1000, eps, fixed-large variance, clipped: Diffusion Autoencoders' generator;
- * and "const0.008", not clipped: its prior. */
-extern const zs_process_config zs_process_diffae, zs_process_diffae_latent;
+ * and "const0.008", not clipped: its prior; "sqrt0.0015:0.0195", x0: RCG's. */
+extern const zs_process_config zs_process_diffae, zs_process_diffae_latent, zs_process_rdm;
 
 /* The same with a learned variance: ADM, which clips, and DiT, which does not. */
 extern const zs_process_config zs_process_adm, zs_process_dit;

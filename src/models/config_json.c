@@ -15,6 +15,7 @@ static const zs_field process_fields[] = {
     OPTIONAL_TEXT(prediction, 8),
     OPTIONAL_TEXT(variance, 16),
     ZS_FIELD_ROW(ZS_TYPE_BOOL, zs_process_config, clip, 0, 1, ZS_FIELD_OPTIONAL),
+    OPTIONAL_TEXT(spacing, 8),
     ZS_FIELDS_END};
 
 #define CONFIG_TEXT(member, n, flags)                                               \

@@ -88,7 +88,6 @@ static int infer_net(zs_rdm_file *r, zs_error *err)
     long table = find(r, "cond_stage_model.embedding.weight");
     const zs_tensorinfo *classes = table < 0 ? NULL : zs_tensorfile_info(r->f, (size_t)table);
     zs_rdm_config *c = &r->net;
-    zs_error why = {0};
     while (c->blocks <= ZS_RDM_MAX_BLOCKS && block_tensor(r, c->blocks, "in_layers.2.weight"))
         c->blocks++;
     c->z_dim = dim(in, 1);
@@ -109,8 +108,6 @@ static int infer_net(zs_rdm_file *r, zs_error *err)
                        "%s: cond_stage_model.embedding.weight is missing, which unconditional "
                        "models have as well; the file is cut short",
                        zs_tensorfile_path(r->f));
-    if (zs_rdm_config_validate(c, &why) < 0)
-        return zs_fail(err, ZS_E_UNSUPPORTED, "%s: %s", zs_tensorfile_path(r->f), why.message);
     return ZS_OK;
 }
 
@@ -289,4 +286,45 @@ int zs_rdm_check_leftovers(const zs_rdm_file *r, const zs_params *ps, const char
                            zs_tensorfile_path(r->f), name);
     }
     return ZS_OK;
+}
+
+/* ---- models ---- */
+
+static int check_tensors(const zs_model *m, const zs_rdm_file *r, zs_error *err)
+{
+    int status = zs_rdm_check_leftovers(r, m->params, "", err);
+    for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        char name[256];
+        zs_rdm_tensor(name, sizeof name, r, zs_params_at(m->params, i)->name);
+        status = zs_params_match(m->params, i, r->f, name, err);
+    }
+    return status;
+}
+
+static int read_weights(zs_model *m, const zs_rdm_file *r, zs_error *err)
+{
+    int status = zs_model_alloc(m, err);
+    for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        char name[256];
+        zs_rdm_tensor(name, sizeof name, r, zs_params_at(m->params, i)->name);
+        if (zs_model_wants(m, zs_params_at(m->params, i)))
+            status = zs_params_read(m->params, i, m->weights, r->f, name, err);
+    }
+    return status;
+}
+
+int zs_rdm_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+{
+    zs_rdm_file r;
+    int status = zs_rdm_find(&r, f, o && o->raw, &m->facts, err);
+    if (status != ZS_OK)
+        return status;
+    m->config.rdm = r.net;
+    m->config.latent = zs_process_rdm;
+    m->config.latent.T = r.T;
+    memcpy(m->config.latent.beta_schedule, r.schedule, sizeof r.schedule);
+    status = zs_model_finish_config(m, o, zs_tensorfile_path(f), err);
+    if (status == ZS_OK)
+        status = check_tensors(m, &r, err);
+    return status == ZS_OK ? read_weights(m, &r, err) : status;
 }

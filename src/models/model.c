@@ -13,6 +13,8 @@ static const struct {
 } modules[] = {{"encoder.", ZS_BOX_ENCODER},
                {"pretrained_encoder.", ZS_BOX_ENCODER},
                {"latent_net.", ZS_BOX_PRIOR},
+               {"model.diffusion_model.", ZS_BOX_PRIOR},
+               {"cond_stage_model.", ZS_BOX_PRIOR},
                {"first_stage_model.", ZS_BOX_FIRST_STAGE},
                {"", ZS_BOX_GENERATOR}};
 

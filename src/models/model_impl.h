@@ -108,7 +108,7 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
  * model. 1, with nothing changed, when f is not of that kind. One file each: to read another kind
  * is one function and one row in open.c. */
 typedef int zs_reader(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err);
-zs_reader zs_adm_read, zs_diffae_read, zs_vit_read;
+zs_reader zs_adm_read, zs_diffae_read, zs_rdm_read, zs_vit_read;
 
 /* For readers: applies the overrides of o to m->config, validates it and lays the parameters
  * out. */

@@ -103,7 +103,7 @@ static int check_finite(const zs_model *m, const char *path, zs_error *err)
 }
 
 /* Whoever knows the file first reads it, so the pickier ones come first. */
-static zs_reader *const readers[] = {zs_vit_read, zs_adm_read, zs_diffae_read};
+static zs_reader *const readers[] = {zs_rdm_read, zs_vit_read, zs_adm_read, zs_diffae_read};
 
 static int read_official(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {

@@ -3,33 +3,6 @@
 
 static const float OUT_EPS = 1e-6f;
 
-int zs_rdm_config_validate(const zs_rdm_config *c, zs_error *err)
-{
-    const struct {
-        const char *name;
-        int64_t value, min, max;
-    } ranges[] = {
-        {"blocks", c->blocks, 1, ZS_RDM_MAX_BLOCKS},
-        {"z_dim", c->z_dim, 1, 65536},
-        {"width", c->width, 2, 65536},
-        {"bottleneck", c->bottleneck, 1, 65536},
-        {"time_channels", c->time_channels, 1, 65536},
-        {"classes", c->classes, 1, 1 << 24},
-        {"class_dim", c->class_dim, 1, 65536},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
-        if (ranges[i].value < ranges[i].min || ranges[i].value > ranges[i].max)
-            return zs_fail(err, ZS_E_INVALID, "prior %s %lld: must be from %lld to %lld",
-                           ranges[i].name, (long long)ranges[i].value, (long long)ranges[i].min,
-                           (long long)ranges[i].max);
-    if (c->width % 2)
-        return zs_fail(err, ZS_E_INVALID,
-                       "prior width %lld: must be even, since half of the timestep features are "
-                       "cosines",
-                       (long long)c->width);
-    return ZS_OK;
-}
-
 /* Linear(SiLU(LN(x))), names "<first>.<n>.*" as in the authors' Sequential. */
 static zs_tid half(zs_nn *nn, const char *norm, const char *linear, zs_tid x, int64_t out,
                    float eps, zs_init init)
@@ -84,3 +57,37 @@ zs_tid zs_rdm_build(zs_nn *nn, const zs_rdm_config *c, zs_tid z_t, zs_tid t, zs_
     zs_nn_pop(nn);
     return h;
 }
+
+/* ---- the architecture ---- */
+
+static const zs_field fields[] = {
+    ZS_FIELD_INT(zs_rdm_config, blocks, 1, ZS_RDM_MAX_BLOCKS),
+    ZS_FIELD_I64(zs_rdm_config, z_dim, 1, 65536),
+    ZS_FIELD_ROW(ZS_TYPE_I64, zs_rdm_config, width, 2, 65536, ZS_FIELD_EVEN),
+    ZS_FIELD_I64(zs_rdm_config, bottleneck, 1, 65536),
+    ZS_FIELD_I64(zs_rdm_config, time_channels, 1, 65536),
+    ZS_FIELD_I64(zs_rdm_config, classes, 1, 1 << 24),
+    ZS_FIELD_I64(zs_rdm_config, class_dim, 1, 65536),
+    ZS_FIELD_BOOL(zs_rdm_config, conditional),
+    ZS_FIELDS_END};
+
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_rdm_config *c = config;
+    *p = (zs_ports){.z_dim = c->z_dim, .classes = c->conditional ? c->classes : 0, .unit = 1};
+}
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    return zs_rdm_build(nn, config, in->x, in->t, in->y);
+}
+
+const zs_arch zs_arch_rdm = {
+    .name = "rdm",
+    .box = ZS_BOX_PRIOR,
+    .about = "representation diffusion model of RCG",
+    .module = "",
+    .fields = fields,
+    .ports = ports,
+    .build = build,
+};

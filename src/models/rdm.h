@@ -4,7 +4,7 @@
 #ifndef ZS_MODELS_RDM_H
 #define ZS_MODELS_RDM_H
 
-#include "nn/nn.h"
+#include "models/arch.h"
 
 enum { ZS_RDM_MAX_BLOCKS = 256 };
 
@@ -19,9 +19,6 @@ typedef struct zs_rdm_config {
     bool conditional;      /* the blocks look at the class; else the table is there, and unused */
 } zs_rdm_config;
 
-/* Checks every range above. ZS_E_INVALID names the field, its value and what is allowed. */
-int zs_rdm_config_validate(const zs_rdm_config *c, zs_error *err);
-
 /* z_t [N,z_dim], t [N], label [N] -> the clean representation [N,z_dim]. The label is the row of
  * the table of classes, in f32; not read unless the model is conditional, and may be ZS_NONE then.
  * Names start at the prefix of nn, "model.diffusion_model.*" and "cond_stage_model.*" below it.
@@ -31,5 +28,7 @@ int zs_rdm_config_validate(const zs_rdm_config *c, zs_error *err);
  * Traps: the timestep features are as wide as the hidden state, not as the embedding; the norms
  * of the blocks have epsilon 1e-5, that of `out` 1e-6. */
 zs_tid zs_rdm_build(zs_nn *nn, const zs_rdm_config *c, zs_tid z_t, zs_tid t, zs_tid label);
+
+extern const zs_arch zs_arch_rdm;
 
 #endif

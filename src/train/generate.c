@@ -16,7 +16,8 @@ static int spaced_schedule(zs_schedule *out, const zs_generation *g, const zs_pr
     zs_schedule full;
     char spec[32];
     bool even = g->sampler == &zs_sampler_ddpm;
-    snprintf(spec, sizeof spec, "%s%lld", even ? "" : "ddim", (long long)g->steps);
+    const char *stride = p->spacing[0] ? p->spacing : "ddim";
+    snprintf(spec, sizeof spec, "%s%lld", even ? "" : stride, (long long)g->steps);
     *out = (zs_schedule){0};
     int status = zs_schedule_make(&full, p->beta_schedule, p->T, err);
     if (status == ZS_OK)
@@ -158,12 +159,23 @@ int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err
 {
     const zs_model_config *c = zs_model_configuration(g->model);
     zs_generation own = *g;
+    zs_ports ports;
     own.cond.z = NULL; /* of the generator that comes after */
+    if (zs_model_config_ports(c, ZS_BOX_PRIOR, &ports) && !ports.classes)
+        own.cond.y = NULL; /* likewise */
     if (!zs_model_has(g->model, ZS_BOX_PRIOR))
         return zs_fail(err, ZS_E_INVALID,
                        "the model has no latent prior to sample codes from: add its file, as in "
                        "last.ckpt,latent.ckpt");
     return run(&own, ZS_BOX_PRIOR, z, zs_shape2(n, zs_model_config_z_dim(c)), err);
+}
+
+/* A representation diffusion model draws representations as its encoder makes them, each with mean
+ * 0 and deviation 1, unless it was trained on others and says so. */
+static bool drawn_as_they_are(const zs_model *m)
+{
+    const zs_arch *a = zs_model_config_arch(zs_model_configuration(m), ZS_BOX_PRIOR, NULL);
+    return a == &zs_arch_rdm && !zs_model_z_mean(m);
 }
 
 static int need_stats(const zs_model *m, zs_error *err)
@@ -179,6 +191,8 @@ int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
 {
     const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
     int64_t dim = zs_model_config_z_dim(zs_model_configuration(m));
+    if (drawn_as_they_are(m))
+        return ZS_OK;
     int status = need_stats(m, err);
     for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
         z[i] = (z[i] - mean[i % dim]) / std[i % dim];
@@ -189,6 +203,8 @@ int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err)
 {
     const float *mean = zs_model_z_mean(m), *std = zs_model_z_std(m);
     int64_t dim = zs_model_config_z_dim(zs_model_configuration(m));
+    if (drawn_as_they_are(m))
+        return ZS_OK;
     int status = need_stats(m, err);
     for (int64_t i = 0; status == ZS_OK && i < n * dim; i++)
         z[i] = z[i] * std[i % dim] + mean[i % dim];

@@ -38,8 +38,8 @@ int zs_generation_check(const zs_generation *g, zs_error *err);
  * by a normalised code (DDIM, no clamping); model, steps, eta, noise and ui of g are used. */
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err);
 
-/* z_sem [n,z_dim] -> normalised codes (z-mean)/std, in place, and back. ZS_E_INVALID without
- * statistics. */
+/* z_sem [n,z_dim] -> normalised codes (z-mean)/std, in place, and back. Without statistics codes of
+ * a representation diffusion model stay as they are; those of any other prior are ZS_E_INVALID. */
 int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 

@@ -524,7 +524,6 @@ static zs_params *layout_of(const zs_rdm_config *c)
     zs_error err = {0};
     zs_graph *g = NULL;
     zs_params *ps = NULL;
-    must(zs_rdm_config_validate(c, &err), &err);
     must(zs_graph_new(&g, &err), &err);
     must(zs_params_new(&ps, &err), &err);
     zs_nn nn = {.g = g, .ps = ps};
