@@ -40,6 +40,8 @@ typedef struct zs_ports {
     int64_t side;    /* the only side of images that the network takes; 0: any */
     int64_t guided;  /* of a generator with a learned row for absent representations: guidance moves
                         the first so many channels of what it returns; 0: it has no such row */
+    double z_drop;   /* so often z is left out in training, 0 <= p < 1; of those with such a row */
+    double y_drop;   /* so often the last class takes the place of the class */
 } zs_ports;
 
 typedef struct zs_arch {

@@ -208,8 +208,11 @@ static int open_train(void **state, const zs_bench_row *r, const zs_bench_settin
 
 static int image_gradient(step *k, zs_error *err)
 {
-    zs_gradient_draw(k->gradient, k->s.samples, &k->t, &k->noise);
-    return zs_gradient_run(k->gradient, &k->s, k->x0, k->t, k->noise, &k->loss, err);
+    zs_train_batch b = {.first = k->s.samples, .x = k->x0};
+    zs_gradient_draw(k->gradient, &b);
+    k->t = b.t;
+    k->noise = b.target;
+    return zs_gradient_run(k->gradient, &k->s, &b, &k->loss, err);
 }
 
 static int train_run(void *state, zs_error *err)

@@ -12,12 +12,13 @@ struct zs_gradient {
     int64_t target_numel; /* of one target */
     int64_t *t;           /* NULL for classes, as noise */
     float *noise;
-    /* inputs of the graph; x0 is NULL where no encoder is trained, no variance learned and noise
-     * predicted, target where x0 is predicted, steps where no variance is learned, x_t and t for
-     * classes, z and y where the network takes none */
-    float *in_x0, *in_xt, *in_target, *in_t, *in_steps, *in_z, *in_y;
-    int64_t z_dim;
-    zs_cond cond; /* of the next batch */
+    zs_ports ports; /* of the network that is conditioned */
+    float *drop;    /* [batch], or NULL */
+    int64_t *y;     /* [batch], or NULL */
+    /* inputs of the graph, NULL where it has none of them: x0 where no encoder is trained, no
+     * variance learned and noise predicted; target where x0 is predicted; steps where no variance
+     * is learned; x_t and t for classes */
+    float *in_x0, *in_xt, *in_target, *in_t, *in_steps, *in_z, *in_y, *in_drop;
 };
 
 void zs_gradient_free(zs_gradient **g)
@@ -28,6 +29,8 @@ void zs_gradient_free(zs_gradient **g)
     zs_exec_free(&(*g)->exec);
     zs_free((*g)->t);
     zs_free((*g)->noise);
+    zs_free((*g)->drop);
+    zs_free((*g)->y);
     zs_free(*g);
     *g = NULL;
 }
@@ -86,6 +89,7 @@ static int plan(zs_gradient *g, zs_error *err)
     g->in_steps = zs_exec_input(g->exec, "steps");
     g->in_z = zs_exec_input(g->exec, "z");
     g->in_y = zs_exec_input(g->exec, "y");
+    g->in_drop = zs_exec_input(g->exec, "drop");
     bool diffuses = g->in_xt && g->in_t;
     if ((!g->in_target && !g->in_x0) || diffuses == classes || !zs_exec_output(g->exec, "loss"))
         return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
@@ -97,8 +101,9 @@ static void measure(zs_gradient *g)
     const zs_model_config *m = g->c.model;
     g->numel = g->c.objective == ZS_OBJECTIVE_CODES ? zs_model_config_z_dim(m)
                                                     : m->image_size * m->image_size * m->channels;
+    (void)zs_model_config_ports(
+        m, g->c.objective == ZS_OBJECTIVE_CODES ? ZS_BOX_PRIOR : ZS_BOX_GENERATOR, &g->ports);
     g->target_numel = g->c.objective == ZS_OBJECTIVE_CLASSES ? m->classes : g->numel;
-    g->z_dim = zs_model_config_z_dim(m);
 }
 
 /* What zs_gradient_draw fills. */
@@ -110,7 +115,12 @@ static int make_noise(zs_gradient *g, zs_error *err)
         return ZS_OK;
     g->t = zs_alloc((size_t)g->c.batch, sizeof *g->t);
     g->noise = zs_alloc((size_t)(g->c.batch * g->numel), sizeof(float));
-    if (!g->t || !g->noise)
+    if (g->ports.z_drop > 0.0)
+        g->drop = zs_alloc((size_t)g->c.batch, sizeof *g->drop);
+    if (g->ports.y_drop > 0.0)
+        g->y = zs_alloc((size_t)g->c.batch, sizeof *g->y);
+    if (!g->t || !g->noise || (g->ports.z_drop > 0.0 && !g->drop) ||
+        (g->ports.y_drop > 0.0 && !g->y))
         return zs_fail_nomem(err, (unsigned long long)(g->c.batch * g->numel) * sizeof(float),
                              "noise; use a smaller --batch");
     return zs_schedule_make(&g->schedule, p->beta_schedule, p->T, err);
@@ -138,7 +148,21 @@ int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *er
 typedef struct draw_job {
     zs_gradient *g;
     int64_t first;
+    const int64_t *y; /* the classes as they are, or NULL */
 } draw_job;
+
+/* Two numbers of one counter: whether z, and whether y is left out. */
+static void draw_absent(const draw_job *j, int64_t i)
+{
+    zs_gradient *g = j->g;
+    zs_rng r = {g->c.seed, ZS_RNG_ABSENT, (uint64_t)(j->first + i), 0};
+    float u[2];
+    zs_rng_uniform(u, 2, &r, 0);
+    if (g->drop)
+        g->drop[i] = (double)u[0] < g->ports.z_drop ? 1.0f : 0.0f;
+    if (g->y && j->y)
+        g->y[i] = (double)u[1] < g->ports.y_drop ? g->ports.classes - 1 : j->y[i];
+}
 
 static void draw_range(void *ctx, int64_t begin, int64_t end, int thread)
 {
@@ -150,69 +174,79 @@ static void draw_range(void *ctx, int64_t begin, int64_t end, int thread)
         g->t[i] = (int64_t)zs_rng_below(&r, (uint64_t)g->schedule.n);
         r.purpose = ZS_RNG_NOISE;
         zs_rng_normal(g->noise + i * g->numel, (size_t)g->numel, &r, 0);
+        if (g->drop || g->y)
+            draw_absent(j, i);
     }
 }
 
-void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const float **noise)
+void zs_gradient_draw(zs_gradient *g, zs_train_batch *b)
 {
-    draw_job j = {g, first};
+    draw_job j = {g, b->first, b->cond.y};
     zs_parallel_for(g->c.batch, 1, draw_range, &j);
-    *t = g->t;
-    *noise = g->noise;
+    b->t = g->t;
+    b->target = g->noise;
+    b->cond.drop = g->drop;
+    if (g->y && b->cond.y)
+        b->cond.y = g->y;
 }
 
-void zs_gradient_condition(zs_gradient *g, const zs_cond *cond)
+/* Samples from `at` on, as many as the graph takes. */
+static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
 {
-    g->cond = *cond;
-}
-
-/* Representations and classes of the samples from `at` on. */
-static int fill_condition(zs_gradient *g, int64_t at, zs_error *err)
-{
-    int64_t micro = g->c.micro;
-    if ((g->in_z && !g->cond.z) || (g->in_y && !g->cond.y))
-        return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks a condition");
+    size_t n = (size_t)g->numel, micro = (size_t)g->c.micro;
+    const float *x = b->x + at * g->numel, *target = b->target + at * g->target_numel;
+    if (g->in_x0)
+        memcpy(g->in_x0, x, micro * n * sizeof(float));
+    if (g->in_target)
+        memcpy(g->in_target, target, micro * (size_t)g->target_numel * sizeof(float));
     if (g->in_z)
-        memcpy(g->in_z, g->cond.z + at * g->z_dim, (size_t)(micro * g->z_dim) * sizeof(float));
-    for (int64_t i = 0; g->in_y && i < micro; i++)
-        g->in_y[i] = (float)g->cond.y[at + i];
+        memcpy(g->in_z, b->cond.z + at * g->ports.z_dim,
+               micro * (size_t)g->ports.z_dim * sizeof(float));
+    for (int64_t i = 0; i < g->c.micro; i++) {
+        if (g->in_t) {
+            size_t from = (size_t)i * n;
+            int64_t t = b->t[at + i];
+            g->in_t[i] = (float)t;
+            if (g->in_steps)
+                zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t);
+            zs_q_sample(g->in_xt + from, x + from, target + from, g->schedule.abar[t], n);
+        }
+        if (g->in_y)
+            g->in_y[i] = (float)b->cond.y[at + i];
+        if (g->in_drop)
+            g->in_drop[i] = b->cond.drop ? b->cond.drop[at + i] : 0.0f;
+    }
+}
+
+/* A conditional network without its conditions would read what is not there. */
+static int check_conditions(const zs_gradient *g, const zs_train_batch *b, zs_error *err)
+{
+    if ((g->in_z && !b->cond.z) || (g->in_y && !b->cond.y))
+        return zs_fail(err, ZS_E_INVALID, "the network is conditioned on %s, which the batch lacks",
+                       g->in_z && !b->cond.z ? "representations" : "classes");
+    for (int64_t i = 0; g->in_y && i < g->c.batch; i++)
+        if (b->cond.y[i] < 0 || b->cond.y[i] >= g->ports.classes)
+            return zs_fail(err, ZS_E_INVALID, "class %lld is outside 0..%lld of the network",
+                           (long long)b->cond.y[i], (long long)g->ports.classes - 1);
     return ZS_OK;
 }
 
-static void fill_inputs(zs_gradient *g, const float *x0, const int64_t *t, const float *target)
-{
-    size_t n = (size_t)g->numel, micro = (size_t)g->c.micro;
-    if (g->in_x0)
-        memcpy(g->in_x0, x0, micro * n * sizeof(float));
-    if (g->in_target)
-        memcpy(g->in_target, target, micro * (size_t)g->target_numel * sizeof(float));
-    for (int64_t i = 0; g->in_t && i < g->c.micro; i++) {
-        size_t at = (size_t)i * n;
-        g->in_t[i] = (float)t[i];
-        if (g->in_steps)
-            zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t[i]);
-        zs_q_sample(g->in_xt + at, x0 + at, target + at, g->schedule.abar[t[i]], n);
-    }
-}
-
-int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, const int64_t *t,
-                    const float *target, double *loss, zs_error *err)
+int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const zs_train_batch *b, double *loss,
+                    zs_error *err)
 {
     zs_step step = {.seed = g->c.seed,
                     .step = (uint64_t)s->step,
                     .grad_scale = (float)g->c.micro / (float)g->c.batch};
     *loss = 0.0;
-    for (int64_t at = 0; at < g->c.batch; at += g->c.micro) {
-        fill_inputs(g, x0 + at * g->numel, t ? t + at : NULL, target + at * g->target_numel);
+    int status = check_conditions(g, b, err);
+    for (int64_t at = 0; status == ZS_OK && at < g->c.batch; at += g->c.micro) {
+        fill_inputs(g, b, at);
         step.sample = at;
-        int status = fill_condition(g, at, err);
+        status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
         if (status == ZS_OK)
-            status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
-        if (status < 0)
-            return status;
-        *loss += (double)step.grad_scale * (double)zs_exec_output(g->exec, "loss")[0];
+            *loss += (double)step.grad_scale * (double)zs_exec_output(g->exec, "loss")[0];
     }
-    return ZS_OK;
+    return status;
 }
 
 size_t zs_gradient_arena_bytes(const zs_gradient *g)

@@ -30,29 +30,34 @@ typedef struct zs_gradient_config {
 
 typedef struct zs_gradient zs_gradient;
 
+/* What one step learns from; all of it belongs to others. */
+typedef struct zs_train_batch {
+    int64_t first;       /* number of the batch's first sample */
+    const float *x;      /* samples: images [batch,h,w,c] in [-1,1], or normalised codes */
+    zs_cond cond;        /* what a conditional network is told of each; z is not what is learnt */
+    const float *target; /* noise like x, or probabilities [batch,classes]; NULL: to be drawn */
+    const int64_t *t;    /* timesteps [batch]; NULL for classes, and before they are drawn */
+} zs_train_batch;
+
 /* Builds and plans the training graph. ZS_E_INVALID (batch and micro-batch), ZS_E_NOMEM. */
 int zs_gradient_new(zs_gradient **out, const zs_gradient_config *c, zs_error *err);
 void zs_gradient_free(zs_gradient **g);
 
-/* Not for classes: timesteps [batch] and noise [batch,h,w,c] or [batch,z_dim] of samples first ..
- * first+batch-1, each drawn from its own counter; valid until the next call. */
-void zs_gradient_draw(zs_gradient *g, int64_t first, const int64_t **t, const float **noise);
-
-/* What the next batches are conditioned on, of a network that takes it as an input: z
- * [batch,z_dim], y [batch]. Borrowed until the last run with it. */
-void zs_gradient_condition(zs_gradient *g, const zs_cond *cond);
+/* Not for classes: draws timesteps, noise (the target) and which conditions are left out for the
+ * samples from b->first on, each from its own counter; valid until the next call. Where classes can
+ * be left out, b->cond.y becomes a copy with the last class in their place; b->cond.drop likewise. */
+void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
 
 /* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
- *            with x_t from x0 [batch,h,w,c] in [-1,1] and target = noise; of a network that
- *            learns its variance the bound too (loss_vlb)
- *   codes    x0 [batch,z_dim] normalised codes, target = noise: mean |eps(x_t, t) - noise|, or,
- *            of a prior that predicts x0, mean((x0(x_t, t) - x0)^2)
- *   classes  cross-entropy of the classifier on x0 [batch,h,w,c] against target [batch,classes],
- *            probabilities; t is not used */
-int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const float *x0, const int64_t *t,
-                    const float *target, double *loss, zs_error *err);
+ *            with x_t from x and target = noise; of a network that learns its variance the
+ *            bound too (loss_vlb)
+ *   codes    target = noise: mean |eps(x_t, t) - noise|, or, of a prior that predicts x0,
+ *            mean((x0(x_t, t) - x)^2)
+ *   classes  cross-entropy of the classifier on x against target */
+int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const zs_train_batch *b, double *loss,
+                    zs_error *err);
 
 size_t zs_gradient_arena_bytes(const zs_gradient *g);
 

@@ -35,12 +35,12 @@ int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs
     return zs_loader_open(&im->loader, im->source, &lc, err);
 }
 
-int zs_imageset_next(zs_subject *s, const float **x, int64_t *first, zs_error *err)
+int zs_imageset_next(zs_subject *s, zs_train_batch *b, zs_error *err)
 {
     zs_imageset *im = s->self;
     int status = zs_loader_next(im->loader, &im->batch, err);
-    *x = im->batch.x;
-    *first = im->batch.first;
+    b->x = im->batch.x;
+    b->first = im->batch.first;
     return status;
 }
 

@@ -19,7 +19,7 @@ int zs_imageset_new(zs_subject *s, size_t bytes, const zs_train_config *c, zs_er
 /* As the members of zs_subject_kind. */
 int zs_imageset_open(zs_subject *s, const zs_train_config *c, zs_error *err);
 int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err);
-int zs_imageset_next(zs_subject *s, const float **x, int64_t *first, zs_error *err);
+int zs_imageset_next(zs_subject *s, zs_train_batch *b, zs_error *err);
 const char *zs_imageset_name(const zs_subject *s, int64_t i, char *buf, size_t cap);
 int zs_imageset_bundle(zs_subject *s, const zs_train_config *c, const char *path,
                        const zs_train_state *state, const json_t *extra, zs_error *err);

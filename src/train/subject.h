@@ -24,10 +24,9 @@ typedef struct zs_subject_kind {
     int (*prepare)(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_error *err);
     /* The next batch will begin with sample `first`. */
     int (*start)(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err);
-    /* The next batch of samples, in order; valid until the next call. *target is what they are to
-     * be told to be, or NULL where noise is drawn instead. */
-    int (*next)(zs_subject *s, const float **x, const float **target, int64_t *first,
-                zs_error *err);
+    /* The next batch of samples, in order, into the empty *b: samples, their number, conditions,
+     * and the target where it is not noise. Valid until the next call. */
+    int (*next)(zs_subject *s, zs_train_batch *b, zs_error *err);
     /* Name of sample i of that batch, for messages; borrowed, buf is scratch. */
     const char *(*name)(const zs_subject *s, int64_t i, char *buf, size_t cap);
     /* Shows what the weights can do: a picture, a line of the log. */
@@ -45,7 +44,6 @@ struct zs_subject {
     uint64_t fingerprint; /* of the data */
     int64_t count;        /* different samples */
     double distance;      /* rep-FD of the newest preview; < 0: none */
-    zs_cond cond;         /* of the batch that next gave; NULLs where there is none */
 };
 
 extern const zs_subject_kind zs_subject_images, zs_subject_classes, zs_subject_codes;

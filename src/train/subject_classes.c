@@ -86,16 +86,16 @@ static int prepare(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_
     return warn_of_single_images(k, c, err);
 }
 
-static int next(zs_subject *s, const float **x, const float **target, int64_t *first, zs_error *err)
+static int next(zs_subject *s, zs_train_batch *b, zs_error *err)
 {
     classes *k = s->self;
-    int status = zs_imageset_next(s, x, first, err);
+    int status = zs_imageset_next(s, b, err);
     if (status < 0)
         return status;
     memset(k->target, 0, (size_t)(k->batch * k->n) * sizeof *k->target);
     for (int64_t i = 0; i < k->batch; i++)
         k->target[i * k->n + zs_source_label(k->im.source, k->im.batch.index[i])] = 1.0f;
-    *target = k->target;
+    b->target = k->target;
     return ZS_OK;
 }
 

@@ -137,7 +137,7 @@ static int start(zs_subject *s, const zs_train_config *c, int64_t first, zs_erro
 
 /* ---- the loop's questions ---- */
 
-static int next(zs_subject *s, const float **x, const float **target, int64_t *first, zs_error *err)
+static int next(zs_subject *s, zs_train_batch *b, zs_error *err)
 {
     codes *k = s->self;
     const zs_codes *c = &k->codes;
@@ -149,9 +149,8 @@ static int next(zs_subject *s, const float **x, const float **target, int64_t *f
         k->index[i] = zs_loader_sample_index(k->seed, c->n, k->position + i);
         zs_codes_normalise(c, k->x + i * c->dim, c->z + (view * c->n + k->index[i]) * c->dim);
     }
-    *first = k->position;
-    *x = k->x;
-    *target = NULL;
+    b->first = k->position;
+    b->x = k->x;
     k->position += k->batch;
     return ZS_OK;
 }

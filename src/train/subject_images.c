@@ -3,12 +3,6 @@
 #include "train/imageset.h"
 #include "train/preview.h"
 
-static int next(zs_subject *s, const float **x, const float **target, int64_t *first, zs_error *err)
-{
-    *target = NULL;
-    return zs_imageset_next(s, x, first, err);
-}
-
 static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
                    const zs_train_state *state, zs_error *err)
 {
@@ -27,7 +21,7 @@ const zs_subject_kind zs_subject_images = {.unit = "images",
                                            .open = zs_imageset_open,
                                            .layout = zs_model_layout,
                                            .start = zs_imageset_start,
-                                           .next = next,
+                                           .next = zs_imageset_next,
                                            .name = zs_imageset_name,
                                            .preview = preview,
                                            .bundle = zs_imageset_bundle,

@@ -239,16 +239,13 @@ static int numeric_failure(const trainer *t, zs_error *err)
 
 static int train_step(trainer *t, zs_error *err)
 {
-    int64_t first;
-    const int64_t *timesteps = NULL;
-    const float *x, *target;
-    int status = t->subject.kind->next(&t->subject, &x, &target, &first, err);
+    zs_train_batch b = {0};
+    int status = t->subject.kind->next(&t->subject, &b, err);
     if (status < 0)
         return status;
-    if (!target)
-        zs_gradient_draw(t->gradient, first, &timesteps, &target);
-    zs_gradient_condition(t->gradient, &t->subject.cond);
-    status = zs_gradient_run(t->gradient, &t->s, x, timesteps, target, &t->loss, err);
+    if (!b.target)
+        zs_gradient_draw(t->gradient, &b);
+    status = zs_gradient_run(t->gradient, &t->s, &b, &t->loss, err);
     if (status < 0)
         return status;
     t->grad_norm = zs_grad_norm(t->s.b.grad, t->s.b.n);

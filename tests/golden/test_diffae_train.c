@@ -87,7 +87,8 @@ static void step(bench *b, const zs_optim_config *c, int k, double want_loss)
     int64_t *t = golden_i64(b->f, name, &n);
     snprintf(name, sizeof name, "train.grad_norm.%d", k);
     float *want_norm = golden_f32(b->f, name, &n);
-    must(zs_gradient_run(b->g, &b->s, b->x0, t, noise, &loss, &err), &err);
+    const zs_train_batch batch = {.x = b->x0, .target = noise, .t = t};
+    must(zs_gradient_run(b->g, &b->s, &batch, &loss, &err), &err);
     double norm = zs_grad_norm(b->s.b.grad, b->s.b.n);
     zs_optim_step(c, &b->s.b, ++b->s.step, norm);
     print_message("step %d: loss %.7f (%.7f), gradient norm %.6f (%.6f)\n", k, loss, want_loss,

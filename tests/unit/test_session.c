@@ -169,12 +169,11 @@ static void sample(zs_model *m, float *x, zs_shape xs, const float *z)
 static void train_once(zs_gradient *g, zs_train_state *s, const float *x0)
 {
     const zs_optim_config c = zs_optim_defaults();
-    const int64_t *t;
-    const float *noise;
+    zs_train_batch b = {.x = x0};
     zs_error err = {0};
     double loss = 0;
-    zs_gradient_draw(g, 0, &t, &noise);
-    assert_int_equal(zs_gradient_run(g, s, x0, t, noise, &loss, &err), ZS_OK);
+    zs_gradient_draw(g, &b);
+    assert_int_equal(zs_gradient_run(g, s, &b, &loss, &err), ZS_OK);
     s->step++;
     zs_optim_step(&c, &s->b, s->step, zs_grad_norm(s->b.grad, s->b.n));
 }
