@@ -15,6 +15,7 @@ static const struct function {
                  {"eps", ZS_BOX_GENERATOR, true, false, zs_apply_eps},
                  {"decode", ZS_BOX_GENERATOR, true, false, zs_apply_decode},
                  {"invert", ZS_BOX_GENERATOR, true, false, zs_apply_invert},
+                 {"sample", ZS_BOX_GENERATOR, true, false, zs_apply_sample},
                  {"prior-eps", ZS_BOX_PRIOR, true, false, zs_apply_prior_eps},
                  {"prior-sample", ZS_BOX_PRIOR, true, false, zs_apply_prior_sample},
                  {"probe", ZS_BOX_PROBE, true, false, zs_apply_probe},
@@ -29,7 +30,7 @@ static const struct function *find_function(zs_task_env *env)
             return f;
     zs_fail(env->err, ZS_E_INVALID,
             "apply: there is no function '%s'; the functions are encode eps decode invert "
-            "prior-eps prior-sample probe edit grad",
+            "sample prior-eps prior-sample probe edit grad",
             zs_arg(env, 0));
     return NULL;
 }
@@ -86,7 +87,13 @@ static const zs_option options[] = {
     {"model", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0, "bundle or official file(s)"},
     {"in", ZS_OPTION_TEXT, "FILE", NULL, 0, 0, "input tensors (safetensors, npz, PyTorch)"},
     {"out", ZS_OPTION_TEXT, "FILE", NULL, 0, 0, "output tensors (safetensors)"},
-    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of decode, invert and prior-sample"},
+    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of decode, invert and the samplers"},
+    {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "sample: ddim, ddpm, dpm++2m or heun"},
+    {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
+    {"guidance", ZS_OPTION_REAL, "W", "1", -1000, 1000,
+     "sample: away from what is predicted without the representation; 1: no guidance"},
+    {"spacing", ZS_OPTION_TEXT, "HOW", "auto", 0, 0,
+     "sample: even (first and last timestep) or stride (from 0); auto: even for ddpm alone"},
     {"attr", ZS_OPTION_LIST, "NAME=AMOUNT", NULL, 0, 0, "edit: attribute, and how far to move"},
     ZS_MODEL_OPTIONS,
     ZS_OPTIONS_END};
@@ -102,11 +109,14 @@ const zs_task zs_task_apply = {
      "Tensors are float32 in PyTorch layout, images [N,C,H,W] in [-1,1]:\n"
      "  encode     x0 -> z_sem               eps        x_t, t, z_sem -> eps\n"
      "  decode     x_T, z_sem -> x0          invert     x0, z_sem -> x_T\n"
+     "  sample     as decode, with noise [S,N,C,H,W] of each step where it is not to be drawn\n"
      "  prior-eps  z_t, t -> out             grad       x0, t, noise -> loss, grad.<name>\n"
      "  prior-sample  z_T -> z, z_sem        probe      z_sem -> logits\n"
      "  edit       z_sem -> z_sem, moved by --attr\n"
      "A vision transformer takes `image` in [0,1], of any size, instead of x0, and also gives\n"
      "rep, the same as z_sem, and features and head, which it was made of.\n"
+     "Generators of a frozen encoder's representations take rep for z_sem, and y where they know\n"
+     "classes; eps holds all channels that the network returns.\n"
      "z_sem is left out for a DDPM. grad uses the trained weights where the file has them (a "
      "bundle\n"
      "holds their average alone), the other functions the average.",

@@ -32,8 +32,18 @@ int zs_apply_images(const zs_apply *a, zs_apply_tensor *t, const char *name);
 /* "t" [n], whole and inside the schedule; owned, zs_free. */
 int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n);
 
-/* "z_sem" [n,z_dim] when the generator takes representations; else leaves z alone. */
-int zs_apply_cond_z(const zs_apply *a, zs_apply_tensor *z, int64_t n);
+/* What the generator is told of each of n samples: "rep" or "z_sem" [n,z_dim] when it takes
+ * representations, "y" [n] when it takes classes. */
+typedef struct zs_apply_cond {
+    zs_apply_tensor z;
+    int64_t *y;
+} zs_apply_cond;
+int zs_apply_cond_read(const zs_apply *a, zs_apply_cond *c, int64_t n);
+void zs_apply_cond_free(zs_apply_cond *c);
+
+/* "noise" [steps,n,...] for samples of shape s (NHWC images or [n,dim] codes), in the engine's
+ * order; owned, zs_free. NULL, and ZS_OK, when the file has none. */
+int zs_apply_noise(const zs_apply *a, float **noise, int64_t steps, zs_shape s);
 
 /* Representations [n,z_dim] of any number. */
 int zs_apply_codes(const zs_apply *a, zs_apply_tensor *z, const char *name);
@@ -47,6 +57,7 @@ int zs_apply_encode(zs_apply *a);
 int zs_apply_eps(zs_apply *a);
 int zs_apply_decode(zs_apply *a);
 int zs_apply_invert(zs_apply *a);
+int zs_apply_sample(zs_apply *a);
 int zs_apply_prior_eps(zs_apply *a);
 int zs_apply_prior_sample(zs_apply *a);
 int zs_apply_probe(zs_apply *a);

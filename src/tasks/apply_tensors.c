@@ -96,17 +96,88 @@ int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n)
     return status;
 }
 
-/* z_sem [n,z_dim] when the generator takes one. */
-int zs_apply_cond_z(const zs_apply *a, zs_apply_tensor *z, int64_t n)
+/* Codes are called z_sem where an encoder is trained with the generator, else rep; either name will
+ * do. */
+static int read_representation(const zs_apply *a, zs_apply_tensor *z, int64_t n, int64_t dim)
 {
-    int64_t dim = zs_model_config_z_dim(zs_model_configuration(a->m));
-    if (dim == 0)
-        return ZS_OK;
-    int status = zs_apply_floats(a, z, "z_sem", 2);
+    bool joint = zs_model_config_joint(zs_model_configuration(a->m));
+    const char *name = joint ? "z_sem" : "rep", *other = joint ? "rep" : "z_sem";
+    if (zs_tensorfile_find(a->in, name) < 0 && zs_tensorfile_find(a->in, other) >= 0)
+        name = other;
+    int status = zs_apply_floats(a, z, name, 2);
     if (status == ZS_OK && (z->s.d[0] != n || z->s.d[1] != dim))
-        status = zs_fail(a->env->err, ZS_E_INVALID,
-                         "%s: 'z_sem' is %lldx%lld and must be %lldx%lld", zs_apply_path(a),
-                         (long long)z->s.d[0], (long long)z->s.d[1], (long long)n, (long long)dim);
+        status = zs_fail(a->env->err, ZS_E_INVALID, "%s: '%s' is %lldx%lld and must be %lldx%lld",
+                         zs_apply_path(a), name, (long long)z->s.d[0], (long long)z->s.d[1],
+                         (long long)n, (long long)dim);
+    return status;
+}
+
+static int read_classes(const zs_apply *a, int64_t **y, int64_t n)
+{
+    long i = need(a, "y", 1);
+    if (i < 0)
+        return (int)i;
+    if (zs_tensorfile_info(a->in, (size_t)i)->numel != n)
+        return zs_fail(a->env->err, ZS_E_INVALID, "%s: 'y' must have one entry per sample (%lld)",
+                       zs_apply_path(a), (long long)n);
+    *y = zs_alloc((size_t)n, sizeof **y);
+    if (!*y)
+        return zs_fail_nomem(a->env->err, (unsigned long long)n * 8, "classes");
+    return zs_tensorfile_read_i64(a->in, (size_t)i, *y, (size_t)n, a->env->err);
+}
+
+int zs_apply_cond_read(const zs_apply *a, zs_apply_cond *c, int64_t n)
+{
+    zs_ports p;
+    (void)zs_model_config_ports(zs_model_configuration(a->m), ZS_BOX_GENERATOR, &p);
+    int status = p.z_dim ? read_representation(a, &c->z, n, p.z_dim) : ZS_OK;
+    return status == ZS_OK && p.classes ? read_classes(a, &c->y, n) : status;
+}
+
+void zs_apply_cond_free(zs_apply_cond *c)
+{
+    zs_free(c->z.p);
+    zs_free(c->y);
+    *c = (zs_apply_cond){0};
+}
+
+/* [steps,n,C,H,W] for images, [steps,n,dim] for codes. */
+static bool noise_fits(const zs_tensorinfo *t, int64_t steps, const zs_shape *s)
+{
+    if (t->nd != s->nd + 1 || t->shape[0] != steps || t->shape[1] != s->d[0])
+        return false;
+    return s->nd == 2 ? t->shape[2] == s->d[1]
+                      : t->shape[2] == s->d[3] && t->shape[3] == s->d[1] && t->shape[4] == s->d[2];
+}
+
+int zs_apply_noise(const zs_apply *a, float **noise, int64_t steps, zs_shape s)
+{
+    long i = zs_tensorfile_find(a->in, "noise");
+    *noise = NULL;
+    if (i < 0)
+        return ZS_OK;
+    const zs_tensorinfo *t = zs_tensorfile_info(a->in, (size_t)i);
+    if (!noise_fits(t, steps, &s))
+        return zs_fail(a->env->err, ZS_E_INVALID,
+                       "%s: 'noise' must hold %lld times as many numbers as the starting noise, in "
+                       "its shape, one after the other",
+                       zs_apply_path(a), (long long)steps);
+    size_t n = (size_t)t->numel;
+    float *p = zs_alloc(n, sizeof *p), *turned = s.nd == 4 ? zs_alloc(n, sizeof *p) : NULL;
+    int status = p && (s.nd == 2 || turned)
+                     ? zs_tensorfile_read_f32(a->in, (size_t)i, p, n, a->env->err)
+                     : zs_fail_nomem(a->env->err, (unsigned long long)n * 8, "noise");
+    if (status == ZS_OK && turned) {
+        zs_nhwc_from_nchw(turned, p, steps * s.d[0], s.d[1], s.d[2], s.d[3]);
+        zs_free(p);
+        p = turned;
+        turned = NULL;
+    }
+    zs_free(turned);
+    if (status < 0)
+        zs_free(p);
+    else
+        *noise = p;
     return status;
 }
 
