@@ -56,10 +56,11 @@ static int check(const void *config, zs_error *err)
     if (c->width % c->heads)
         return zs_fail(err, ZS_E_INVALID, "encoder.heads is %d; it must divide the width, %lld",
                        c->heads, (long long)c->width);
-    if (c->standardise && zs_vit_rep_dim(c) < 2)
-        return zs_fail(err, ZS_E_INVALID,
-                       "encoder.standardise needs representations of more than one number");
-    return check_head(c, err);
+    int status = check_head(c, err);
+    if (status == ZS_OK && c->standardise && zs_vit_rep_dim(c) < 2)
+        status = zs_fail(err, ZS_E_INVALID,
+                         "encoder.standardise needs representations of more than one number");
+    return status;
 }
 
 int64_t zs_vit_tokens(const zs_vit_config *c)

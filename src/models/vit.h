@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Vision transformers as frozen encoders: those of MoCo v3, DINO, iBOT and DeiT, with the heads that
- * they were trained with. An image becomes a grid of patches, a class token is put in front, and
- * what the last norm leaves of it is the feature. */
+/* Vision transformers as frozen encoders: those of MoCo v3, DINO, iBOT and DeiT, with the heads
+ * that they were trained with. An image becomes a grid of patches, a class token is put in front,
+ * and what the last norm leaves of it is the feature. */
 #ifndef ZS_MODELS_VIT_H
 #define ZS_MODELS_VIT_H
 
