@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "models/infer_rdm.h"
+#include "models/infer_vit.h"
 
 #include <math.h>
 #include <string.h>
@@ -209,16 +210,16 @@ static void add_training_facts(const zs_rdm_file *r, zs_facts *facts)
 
 static void add_net_facts(const zs_rdm_file *r, zs_facts *facts)
 {
-    char text[64] = "no";
+    char text[32] = "none", arch[80];
+    (void)snprintf(arch, sizeof arch, "representation diffusion model, %d blocks of %lld channels",
+                   r->net.blocks, (long long)r->net.width);
     if (r->net.conditional)
         (void)snprintf(text, sizeof text, "%lld", (long long)r->net.classes);
-    zs_facts_add(facts, "prior", "rdm", "names and shapes of the tensors of %s", base_name(r->f));
+    zs_facts_add(facts, "architecture", arch, "names and shapes of the tensors of %s",
+                 base_name(r->f));
     zs_facts_add(facts, "classes of the prior", text, "%scontext_layers of the blocks of %s",
                  r->net.conditional ? "" : "no ", base_name(r->f));
     zs_facts_add(facts, "prediction of the prior", "x0", "default of the authors");
-    if (r->encoder)
-        zs_facts_add(facts, "encoder of the prior", "in the file", "%s* of %s", ENCODER,
-                     base_name(r->f));
 }
 
 int zs_rdm_find(zs_rdm_file *out, zs_tensorfile *f, bool raw, zs_facts *facts, zs_error *err)
@@ -290,26 +291,65 @@ int zs_rdm_check_leftovers(const zs_rdm_file *r, const zs_params *ps, const char
 
 /* ---- models ---- */
 
-static int check_tensors(const zs_model *m, const zs_rdm_file *r, zs_error *err)
+/* The encoder lies in the file under the names that it has in the layout. */
+static zs_vit_file encoder_of(const zs_rdm_file *r, char body[64])
+{
+    (void)snprintf(body, 64, "%s%s", r->prefix, ENCODER);
+    return (zs_vit_file){.make = "MoCo v3", .body = body, .head = body};
+}
+
+/* The encoder comes with the prior where the file says enough of it. */
+static void add_encoder(zs_model *m, const zs_rdm_file *r, const zs_model_options *o)
+{
+    char body[64];
+    const zs_vit_file at = encoder_of(r, body);
+    zs_error why = {0};
+    if (!r->encoder || zs_vit_configure(m, r->f, &at, o, &why) == ZS_OK)
+        return;
+    zs_model_config_clear(&m->config, ZS_BOX_ENCODER);
+    zs_facts_add(&m->facts, "encoder", "left out", "%s", why.message);
+}
+
+static int match_prior(const zs_model *m, const zs_rdm_file *r, zs_error *err)
 {
     int status = zs_rdm_check_leftovers(r, m->params, "", err);
     for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        const zs_param *p = zs_params_at(m->params, i);
         char name[256];
-        zs_rdm_tensor(name, sizeof name, r, zs_params_at(m->params, i)->name);
-        status = zs_params_match(m->params, i, r->f, name, err);
+        zs_rdm_tensor(name, sizeof name, r, p->name);
+        if (zs_param_box(p->name) == ZS_BOX_PRIOR)
+            status = zs_params_match(m->params, i, r->f, name, err);
     }
     return status;
 }
 
-static int read_weights(zs_model *m, const zs_rdm_file *r, zs_error *err)
+static int read_prior(zs_model *m, const zs_rdm_file *r, zs_error *err)
 {
-    int status = zs_model_alloc(m, err);
+    int status = ZS_OK;
     for (size_t i = 0; i < zs_params_count(m->params) && status == ZS_OK; i++) {
+        const zs_param *p = zs_params_at(m->params, i);
         char name[256];
-        zs_rdm_tensor(name, sizeof name, r, zs_params_at(m->params, i)->name);
-        if (zs_model_wants(m, zs_params_at(m->params, i)))
+        zs_rdm_tensor(name, sizeof name, r, p->name);
+        if (zs_param_box(p->name) == ZS_BOX_PRIOR && zs_model_wants(m, p))
             status = zs_params_read(m->params, i, m->weights, r->f, name, err);
     }
+    return status;
+}
+
+static int read_boxes(zs_model *m, const zs_rdm_file *r, zs_error *err)
+{
+    char body[64];
+    const zs_vit_file at = encoder_of(r, body);
+    bool encoder = m->config.vit.depth > 0;
+    int status = match_prior(m, r, err);
+    if (status == ZS_OK && encoder)
+        status = zs_vit_match(m->params, ENCODER, r->f, &at, err);
+    if (status == ZS_OK)
+        status = zs_model_alloc(m, err);
+    if (status == ZS_OK)
+        status = read_prior(m, r, err);
+    if (status == ZS_OK && encoder && (m->boxes >> ZS_BOX_ENCODER & 1u))
+        status = zs_vit_import(m->params, m->weights, ENCODER, r->f, &at, err);
     return status;
 }
 
@@ -323,8 +363,7 @@ int zs_rdm_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_err
     m->config.latent = zs_process_rdm;
     m->config.latent.T = r.T;
     memcpy(m->config.latent.beta_schedule, r.schedule, sizeof r.schedule);
+    add_encoder(m, &r, o);
     status = zs_model_finish_config(m, o, zs_tensorfile_path(f), err);
-    if (status == ZS_OK)
-        status = check_tensors(m, &r, err);
-    return status == ZS_OK ? read_weights(m, &r, err) : status;
+    return status == ZS_OK ? read_boxes(m, &r, err) : status;
 }

@@ -335,19 +335,27 @@ static int settle_heads(zs_model *m, const zs_model_options *o, const char *path
     return ZS_OK;
 }
 
+int zs_vit_configure(zs_model *m, const zs_tensorfile *f, const zs_vit_file *at,
+                     const zs_model_options *o, zs_error *err)
+{
+    const char *path = zs_tensorfile_path(f);
+    int status = zs_vit_infer(&m->config.vit, &m->facts, f, at, err);
+    if (status == ZS_OK)
+        status = settle_heads(m, o, path, at, err);
+    if (status == ZS_OK)
+        set_images(m, o, path);
+    return status;
+}
+
 int zs_vit_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {
     const char *path = zs_tensorfile_path(f);
     zs_vit_file at;
     if (zs_vit_find(&at, f) != ZS_OK)
         return 1;
-    int status = zs_vit_infer(&m->config.vit, &m->facts, f, &at, err);
+    int status = zs_vit_configure(m, f, &at, o, err);
     if (status == ZS_OK)
-        status = settle_heads(m, o, path, &at, err);
-    if (status == ZS_OK) {
-        set_images(m, o, path);
         status = zs_model_finish_config(m, o, path, err);
-    }
     if (status == ZS_OK)
         status = zs_model_check_size(m, f, at.head, err);
     if (status == ZS_OK)

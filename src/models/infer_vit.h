@@ -22,6 +22,11 @@ int zs_vit_find(zs_vit_file *out, const zs_tensorfile *f);
 int zs_vit_infer(zs_vit_config *out, zs_facts *facts, const zs_tensorfile *f, const zs_vit_file *at,
                  zs_error *err);
 
+/* As the encoder of m: its configuration, what it says of images, facts. The number of heads may
+ * come from the overrides of o; ZS_E_UNSUPPORTED when nothing says it. */
+int zs_vit_configure(zs_model *m, const zs_tensorfile *f, const zs_vit_file *at,
+                     const zs_model_options *o, zs_error *err);
+
 /* Whether f holds just the parameters "<prefix><name>" of ps, as far as they are a ViT's: all of
  * them, in their shapes, and nothing else that belongs to the encoder. ZS_E_FORMAT,
  * ZS_E_UNSUPPORTED. */

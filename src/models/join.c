@@ -53,6 +53,29 @@ static int check_encoder(const zs_model_config *a, const zs_model_config *b, con
                    path, b->rep_name, b->rep_fingerprint, a->rep_name, a->rep_fingerprint);
 }
 
+/* A prior's file may bring along the encoder that an earlier file held: the same network with the
+ * same weights. */
+static bool same_encoder(const zs_model *m, const zs_model *part)
+{
+    const void *a_config = NULL, *b_config = NULL;
+    const zs_arch *a = zs_model_config_arch(&m->config, ZS_BOX_ENCODER, &a_config);
+    const zs_arch *b = zs_model_config_arch(&part->config, ZS_BOX_ENCODER, &b_config);
+    json_t *ours = a ? zs_fields_to_json(a->fields, a_config) : NULL;
+    json_t *theirs = b ? zs_fields_to_json(b->fields, b_config) : NULL;
+    bool same = a == b && ours && theirs && json_equal(ours, theirs);
+    for (size_t i = 0; same && i < zs_params_count(part->params); i++) {
+        const zs_param *p = zs_params_at(part->params, i);
+        long k = zs_params_find(m->params, p->name);
+        if (zs_param_box(p->name) == ZS_BOX_ENCODER)
+            same =
+                k >= 0 && memcmp(m->weights + zs_params_at(m->params, (size_t)k)->offset,
+                                 part->weights + p->offset, (size_t)p->numel * sizeof(float)) == 0;
+    }
+    json_decref(ours);
+    json_decref(theirs);
+    return same;
+}
+
 static int join_configs(zs_model_config *out, const zs_model *m, const zs_model *part,
                         const char *path, zs_error *err)
 {
@@ -60,7 +83,8 @@ static int join_configs(zs_model_config *out, const zs_model *m, const zs_model 
     *out = m->config;
     for (int b = 0; b < ZS_BOX_COUNT; b++) {
         zs_box box = (zs_box)b;
-        if (!zs_model_config_arch(&part->config, box, NULL))
+        if (!zs_model_config_arch(&part->config, box, NULL) ||
+            (box == ZS_BOX_ENCODER && same_encoder(m, part)))
             continue;
         if (zs_model_config_arch(out, box, NULL))
             return zs_fail(err, ZS_E_INVALID,
