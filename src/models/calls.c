@@ -38,9 +38,19 @@ static unsigned boxes_of(const zs_model_config *c, zs_net net)
         return zs_model_config_joint(c) ? GENERATOR | ENCODER : c->classes ? ENCODER : GENERATOR;
     if (net == ZS_NET_ENCODER || net == ZS_NET_CLASSES)
         return ENCODER;
+    if (net == ZS_NET_LATENTS || net == ZS_NET_PIXELS)
+        return 1u << ZS_BOX_FIRST_STAGE;
     return net == ZS_NET_PRIOR || net == ZS_NET_PRIOR_TIME || net == ZS_NET_PRIOR_STEP
                ? 1u << ZS_BOX_PRIOR
                : GENERATOR;
+}
+
+/* Who has but one class is not told of it. */
+static void zero_classes(zs_exec *e)
+{
+    zs_shape s = zs_exec_shape(e, "y");
+    if (s.nd)
+        memset(zs_exec_input(e, "y"), 0, (size_t)zs_shape_numel(&s) * sizeof(float));
 }
 
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err)
@@ -64,6 +74,7 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
             status = zs_exec_new(&k->e, &g, &c, err);
         if (status < 0)
             return status;
+        zero_classes(k->e);
     }
     *out = k->e;
     return ZS_OK;
@@ -139,8 +150,24 @@ int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err)
                        m->label, channels, s.nd == 4 ? s.d[3] : 0);
     if (s.d[0] < 1 || s.d[1] < 1 || s.d[2] < 1)
         return zs_fail(err, ZS_E_INVALID, "there are no images for %s, or empty ones", m->label);
-    int status = check_sides(m, ZS_BOX_GENERATOR, s, err);
+    bool first = zs_model_has(m, ZS_BOX_FIRST_STAGE); /* then the generator sees latents */
+    int status = check_sides(m, first ? ZS_BOX_FIRST_STAGE : ZS_BOX_GENERATOR, s, err);
     return status == ZS_OK ? check_sides(m, ZS_BOX_ENCODER, s, err) : status;
+}
+
+int zs_model_check_states(const zs_model *m, zs_shape s, zs_error *err)
+{
+    zs_ports p;
+    if (!zs_model_has(m, ZS_BOX_FIRST_STAGE) ||
+        !zs_model_config_ports(&m->config, ZS_BOX_GENERATOR, &p))
+        return zs_model_check_images(m, s, err);
+    if (s.nd != 4 || s.d[3] != p.in_channels)
+        return zs_fail(err, ZS_E_INVALID,
+                       "the generator of %s takes latents of %" PRId64 " channel(s), not %" PRId64,
+                       m->label, p.in_channels, s.nd == 4 ? s.d[3] : 0);
+    if (s.d[0] < 1 || s.d[1] < 1 || s.d[2] < 1)
+        return zs_fail(err, ZS_E_INVALID, "there are no latents for %s, or empty ones", m->label);
+    return check_sides(m, ZS_BOX_GENERATOR, s, err);
 }
 
 const zs_process_config *zs_model_process(const zs_model_config *c, zs_box box)
@@ -161,7 +188,7 @@ static int check_classes(const zs_model *m, zs_box box, int64_t n, const int64_t
 {
     zs_ports p;
     (void)zs_model_config_ports(&m->config, box, &p);
-    if (!y != !p.classes)
+    if (!y != !p.classes && !(p.classes == 1 && !y)) /* the only class needs no name */
         return zs_fail(err, ZS_E_INVALID,
                        p.classes ? "the %s of %s needs a class" : "the %s of %s takes no classes",
                        zs_box_name(box), m->label);
@@ -178,7 +205,7 @@ int zs_model_check_eps(const zs_model *m, zs_shape xs, const zs_cond *cond, zs_e
     zs_ports p;
     if (!zs_model_config_ports(&m->config, ZS_BOX_GENERATOR, &p))
         return missing(m, ZS_BOX_GENERATOR, err);
-    int status = zs_model_check_images(m, xs, err);
+    int status = zs_model_check_states(m, xs, err);
     if (status < 0)
         return status;
     if (p.z_dim && !cond->z)

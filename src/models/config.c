@@ -15,12 +15,10 @@ static const struct slot {
     {                                                                                  \
         &arch, offsetof(zs_model_config, member), sizeof((zs_model_config *)0)->member \
     }
-    SLOT(zs_arch_unet, unet),
-    SLOT(zs_arch_adm, adm),
-    SLOT(zs_arch_sem_encoder, sem_encoder),
-    SLOT(zs_arch_vit, vit),
-    SLOT(zs_arch_latent_mlp, latent_mlp),
-    SLOT(zs_arch_rdm, rdm),
+    SLOT(zs_arch_unet, unet), SLOT(zs_arch_adm, adm),
+    SLOT(zs_arch_dit, dit),   SLOT(zs_arch_sem_encoder, sem_encoder),
+    SLOT(zs_arch_vit, vit),   SLOT(zs_arch_latent_mlp, latent_mlp),
+    SLOT(zs_arch_rdm, rdm),   SLOT(zs_arch_vae, vae),
 #undef SLOT
 };
 enum { SLOTS = sizeof slots / sizeof slots[0] };
@@ -107,11 +105,36 @@ bool zs_model_config_learns_variance(const zs_model_config *c)
     return zs_model_config_ports(c, ZS_BOX_GENERATOR, &p) && p.out_channels == 2 * p.in_channels;
 }
 
+zs_shape zs_model_config_states(const zs_model_config *c, int64_t n)
+{
+    zs_ports g, f;
+    if (!zs_model_config_ports(c, ZS_BOX_FIRST_STAGE, &f) ||
+        !zs_model_config_ports(c, ZS_BOX_GENERATOR, &g))
+        return zs_shape4(n, c->image_size, c->image_size, c->channels);
+    return zs_shape4(n, c->image_size / f.unit, c->image_size / f.unit, g.in_channels);
+}
+
 void zs_model_config_clear(zs_model_config *c, zs_box box)
 {
     for (size_t i = 0; i < SLOTS; i++)
         if (slots[i].arch->box == box)
             memset((char *)c + slots[i].at, 0, slots[i].size);
+}
+
+static void take_images(zs_model_config *c, const zs_model_config *from)
+{
+    c->image_size = from->image_size;
+    c->channels = from->channels;
+    memcpy(c->fit, from->fit, sizeof c->fit);
+}
+
+/* A generator alone calls its latents images; with a first stage they are pixels. */
+static void latents_to_images(zs_model_config *c)
+{
+    zs_ports f;
+    (void)zs_model_config_ports(c, ZS_BOX_FIRST_STAGE, &f);
+    c->image_size *= f.unit;
+    c->channels = f.in_channels;
 }
 
 void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config *from)
@@ -126,10 +149,16 @@ void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config 
         c->latent = from->latent;
     if (box == ZS_BOX_ENCODER)
         c->classes = from->classes;
-    if (box == ZS_BOX_GENERATOR || (box == ZS_BOX_ENCODER && !c->channels)) {
-        c->image_size = from->image_size;
-        c->channels = from->channels;
-        memcpy(c->fit, from->fit, sizeof c->fit);
+    if (box == ZS_BOX_GENERATOR || (box == ZS_BOX_ENCODER && !c->channels))
+        take_images(c, from);
+    if (box == ZS_BOX_GENERATOR && filled(c, ZS_BOX_FIRST_STAGE) &&
+        !filled(from, ZS_BOX_FIRST_STAGE))
+        latents_to_images(c);
+    if (box == ZS_BOX_FIRST_STAGE) {
+        if (filled(from, ZS_BOX_GENERATOR) || !filled(c, ZS_BOX_GENERATOR))
+            take_images(c, from);
+        else
+            latents_to_images(c);
     }
 }
 
@@ -222,36 +251,75 @@ static int check_box(const zs_model_config *c, zs_box box, zs_error *err)
     return ZS_OK;
 }
 
-static int check_unit(const zs_model_config *c, zs_box box, zs_error *err)
+/* `scale`: pixels of an image for one of what the box works on, along a side. */
+static int check_unit(const zs_model_config *c, zs_box box, int64_t scale, zs_error *err)
 {
     zs_ports p;
-    if (!zs_model_config_ports(c, box, &p) || !p.unit || c->image_size % p.unit == 0)
+    if (!zs_model_config_ports(c, box, &p) || !p.unit)
         return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID, "image_size is %lld; the %s needs a multiple of %lld",
-                   (long long)c->image_size, zs_box_name(box), (long long)p.unit);
+    if (c->image_size % (p.unit * scale))
+        return zs_fail(err, ZS_E_INVALID, "image_size is %lld; the %s needs a multiple of %lld",
+                       (long long)c->image_size, zs_box_name(box), (long long)(p.unit * scale));
+    if (box == ZS_BOX_GENERATOR && p.side && c->image_size && c->image_size != p.side * scale)
+        return zs_fail(err, ZS_E_INVALID, "image_size is %lld; the %s was made for %lld",
+                       (long long)c->image_size, zs_box_name(box), (long long)(p.side * scale));
+    return ZS_OK;
+}
+
+/* Where there is a first stage it sees the images, and the generator its latents. */
+static int check_first_stage(const zs_model_config *c, const zs_ports *f, zs_error *err)
+{
+    zs_ports g;
+    if (zs_model_config_ports(c, ZS_BOX_GENERATOR, &g) && g.in_channels != f->out_channels)
+        return zs_fail(err, ZS_E_INVALID,
+                       "the first stage makes latents of %lld channels, but the generator takes "
+                       "%lld; use the first stage that it was trained with",
+                       (long long)f->out_channels, (long long)g.in_channels);
+    if (c->channels != f->in_channels)
+        return zs_fail(err, ZS_E_INVALID, "channels is %lld, but the first stage takes %lld",
+                       (long long)c->channels, (long long)f->in_channels);
+    return ZS_OK;
+}
+
+static int check_channels(const zs_model_config *c, zs_error *err)
+{
+    zs_ports g, e, f;
+    bool generator = zs_model_config_ports(c, ZS_BOX_GENERATOR, &g);
+    bool encoder = zs_model_config_ports(c, ZS_BOX_ENCODER, &e);
+    bool first = zs_model_config_ports(c, ZS_BOX_FIRST_STAGE, &f);
+    bool usual = c->channels == 1 || c->channels == 3;
+    /* no images have more than 3: latents of a first stage that another file holds */
+    if (!first && generator && c->channels > 3 && c->channels == g.in_channels)
+        return ZS_OK;
+    if (!usual)
+        return zs_fail(err, ZS_E_INVALID, "channels is %lld; images have 1 or 3",
+                       (long long)c->channels);
+    int64_t taken = first ? c->channels : g.in_channels;
+    if ((generator && c->channels != taken) || (encoder && c->channels != e.in_channels))
+        return zs_fail(err, ZS_E_INVALID,
+                       "channels is %lld, but the generator takes %lld and the encoder %lld",
+                       (long long)c->channels, (long long)taken, (long long)e.in_channels);
+    return first ? check_first_stage(c, &f, err) : ZS_OK;
 }
 
 static int check_image(const zs_model_config *c, zs_error *err)
 {
-    zs_ports g, e;
-    bool generator = zs_model_config_ports(c, ZS_BOX_GENERATOR, &g);
-    bool encoder = zs_model_config_ports(c, ZS_BOX_ENCODER, &e);
-    if (!generator && !encoder && c->channels == 0)
+    zs_ports f;
+    bool first = zs_model_config_ports(c, ZS_BOX_FIRST_STAGE, &f);
+    if (!first && !filled(c, ZS_BOX_GENERATOR) && !filled(c, ZS_BOX_ENCODER) && c->channels == 0)
         return ZS_OK;
-    if (c->channels != 1 && c->channels != 3)
-        return zs_fail(err, ZS_E_INVALID, "channels is %lld; images have 1 or 3",
-                       (long long)c->channels);
-    if ((generator && c->channels != g.in_channels) || (encoder && c->channels != e.in_channels))
-        return zs_fail(err, ZS_E_INVALID,
-                       "channels is %lld, but the generator takes %lld and the encoder %lld",
-                       (long long)c->channels, (long long)g.in_channels, (long long)e.in_channels);
+    int status = check_channels(c, err);
+    if (status < 0)
+        return status;
     if (strcmp(c->fit, "crop") != 0 && strcmp(c->fit, "pad") != 0)
         return zs_fail(err, ZS_E_INVALID, "fit is \"%s\"; use crop or pad", c->fit);
     if (c->image_size < 0 || c->image_size > 65536)
         return zs_fail(err, ZS_E_INVALID, "image_size is %lld, outside 0..65536",
                        (long long)c->image_size);
-    int status = check_unit(c, ZS_BOX_GENERATOR, err);
-    return status == ZS_OK ? check_unit(c, ZS_BOX_ENCODER, err) : status;
+    status = check_unit(c, ZS_BOX_FIRST_STAGE, 1, err);
+    if (status == ZS_OK)
+        status = check_unit(c, ZS_BOX_GENERATOR, first ? f.unit : 1, err);
+    return status == ZS_OK ? check_unit(c, ZS_BOX_ENCODER, 1, err) : status;
 }
 
 /* Representations mean the same thing in every box. */

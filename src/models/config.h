@@ -4,6 +4,8 @@
 #define ZS_MODELS_CONFIG_H
 
 #include "models/adm.h"
+#include "models/dit.h"
+#include "models/first_stage.h"
 #include "models/latent_mlp.h"
 #include "models/rdm.h"
 #include "models/sem_encoder.h"
@@ -27,14 +29,17 @@ typedef struct zs_model_config {
     char name[64];       /* preset or run it came from; may be empty */
     int64_t image_size;  /* height and width, 0 when a file does not say; else a multiple of
                            every network's unit, at most 65536 */
-    int64_t channels;    /* of images: 1 or 3; 0 when the model is a prior alone */
+    int64_t channels;    /* of images: 1 or 3; 0 when the model is a prior alone; those of its
+                           latents when a generator waits for its first stage */
     char fit[8];         /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
     zs_unet_config unet; /* generator */
     zs_adm_config adm;   /* generator */
+    zs_dit_config dit;   /* generator */
     zs_sem_encoder_config sem_encoder; /* encoder */
     zs_vit_config vit;                 /* encoder */
     zs_latent_mlp_config latent_mlp;   /* prior */
     zs_rdm_config rdm;                 /* prior */
+    zs_vae_config vae;                 /* first stage */
     int64_t classes;                   /* 2..2^24 that the head of an encoder tells apart, or 0 */
     zs_process_config diffusion;       /* of the generator */
     zs_process_config latent;          /* of the prior */
@@ -58,6 +63,10 @@ const zs_arch *zs_model_config_arch(const zs_model_config *c, zs_box box, const 
 
 /* Its ports; false, and all zero, when the box is empty. */
 bool zs_model_config_ports(const zs_model_config *c, zs_box box, zs_ports *p);
+
+/* Shape of what the generator works on for n images: these, or their latents where there is a first
+ * stage. */
+zs_shape zs_model_config_states(const zs_model_config *c, int64_t n);
 
 /* Dimensions of the representations that the boxes share; 0 when there are none. */
 int64_t zs_model_config_z_dim(const zs_model_config *c);

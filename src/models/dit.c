@@ -5,66 +5,6 @@
 
 static const float NORM_EPS = 1e-6f;
 
-/* ---- configuration ---- */
-
-static int outside(zs_error *err, const char *field, int64_t value, int64_t low, int64_t high)
-{
-    return zs_fail(err, ZS_E_INVALID, "DiT: %s = %lld is outside %lld..%lld", field,
-                   (long long)value, (long long)low, (long long)high);
-}
-
-static int check_ranges(const zs_dit_config *c, zs_error *err)
-{
-    const struct {
-        const char *field;
-        int64_t value, low, high;
-    } ranges[] = {
-        {"depth", c->depth, 1, 256},
-        {"heads", c->heads, 1, 256},
-        {"hidden", c->hidden, 4, 16384},
-        {"mlp", c->mlp, 1, 65536},
-        {"patch", c->patch, 1, 64},
-        {"grid", c->grid, 1, 1024},
-        {"in_channels", c->in_channels, 1, 64},
-        {"time_channels", c->time_channels, 2, 4096},
-        {"z_dim", c->z_dim, 0, 65536},
-        {"classes", c->classes, 1, 1 << 24},
-    };
-    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
-        if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
-            return outside(err, ranges[i].field, ranges[i].value, ranges[i].low, ranges[i].high);
-    return ZS_OK;
-}
-
-int zs_dit_config_validate(const zs_dit_config *c, zs_error *err)
-{
-    int status = check_ranges(c, err);
-    if (status < 0)
-        return status;
-    if (c->hidden % c->heads || c->hidden % 4)
-        return zs_fail(err, ZS_E_INVALID,
-                       "DiT: hidden = %lld must be a multiple of 4 and of its %d heads",
-                       (long long)c->hidden, c->heads);
-    if (c->time_channels % 2)
-        return zs_fail(err, ZS_E_INVALID, "DiT: time_channels = %lld must be even",
-                       (long long)c->time_channels);
-    if (c->out_channels != c->in_channels && c->out_channels != 2 * c->in_channels)
-        return zs_fail(err, ZS_E_INVALID,
-                       "DiT: out_channels = %lld must be in_channels = %lld, or twice as many",
-                       (long long)c->out_channels, (long long)c->in_channels);
-    if (!(c->z_drop >= 0 && c->z_drop < 1) || !(c->class_drop >= 0 && c->class_drop < 1))
-        return zs_fail(err, ZS_E_INVALID, "DiT: z_drop = %g or class_drop = %g is outside [0,1)",
-                       c->z_drop, c->class_drop);
-    if (c->substitute && !c->z_dim)
-        return zs_fail(err, ZS_E_INVALID,
-                       "DiT: a row for absent representations needs representations (z_dim)");
-    if (c->z_drop > 0 && !c->substitute)
-        return zs_fail(err, ZS_E_INVALID,
-                       "DiT: z_drop = %g needs a learned row for absent representations",
-                       c->z_drop);
-    return ZS_OK;
-}
-
 int zs_dit_heads(int64_t hidden)
 {
     static const struct {
@@ -78,6 +18,11 @@ int zs_dit_heads(int64_t hidden)
 }
 
 /* ---- network ---- */
+
+static int64_t out_channels(const zs_dit_config *c)
+{
+    return c->learn_sigma ? 2 * c->in_channels : c->in_channels;
+}
 
 typedef struct ctx {
     zs_nn *nn;
@@ -137,7 +82,7 @@ static zs_tid block(ctx *x, zs_tid h)
 static zs_tid last_layer(ctx *x, zs_tid h)
 {
     zs_nn *nn = x->nn;
-    int64_t out = x->c->patch * x->c->patch * x->c->out_channels;
+    int64_t out = x->c->patch * x->c->patch * out_channels(x->c);
     zs_nn_push(nn, "final_layer");
     zs_nn_linear_declare(nn, "linear", x->c->hidden, out, ZS_INIT_ZERO);
     h = zs_layernorm_mod(nn->g, h, ZS_NONE, ZS_NONE, modulation(x, 2), 0, NORM_EPS);
@@ -167,11 +112,8 @@ static zs_tid condition(ctx *x, const zs_dit_inputs *in, zs_tid absent)
 static bool fits(zs_graph *g, const zs_dit_config *c, const zs_dit_inputs *in)
 {
     zs_shape s = zs_graph_shape(g, in->x), z = zs_graph_shape(g, in->z);
-    zs_error err = {0};
     int64_t side = c->grid * c->patch;
-    if (zs_dit_config_validate(c, &err) < 0)
-        zs_graph_fail(g, err.status, "%s", err.message);
-    else if (s.nd == 4 && (s.d[1] != side || s.d[2] != side || s.d[3] != c->in_channels))
+    if (s.nd == 4 && (s.d[1] != side || s.d[2] != side || s.d[3] != c->in_channels))
         zs_graph_fail(
             g, ZS_E_INVALID,
             "the DiT takes images of %lldx%lld with %lld channels, not %lldx%lld with %lld",
@@ -204,3 +146,67 @@ zs_tid zs_dit_build(zs_nn *nn, const zs_dit_config *c, const zs_dit_inputs *in)
     }
     return last_layer(&x, h);
 }
+
+/* ---- the architecture ---- */
+
+static const zs_field fields[] = {ZS_FIELD_INT(zs_dit_config, depth, 1, 256),
+                                  ZS_FIELD_INT(zs_dit_config, heads, 1, 256),
+                                  ZS_FIELD_I64(zs_dit_config, hidden, 4, 16384),
+                                  ZS_FIELD_I64(zs_dit_config, mlp, 1, 65536),
+                                  ZS_FIELD_INT(zs_dit_config, patch, 1, 64),
+                                  ZS_FIELD_I64(zs_dit_config, grid, 1, 1024),
+                                  ZS_FIELD_I64(zs_dit_config, in_channels, 1, 64),
+                                  ZS_FIELD_BOOL(zs_dit_config, learn_sigma),
+                                  ZS_FIELD_WIDTH(zs_dit_config, time_channels),
+                                  ZS_FIELD_I64(zs_dit_config, z_dim, 0, 65536),
+                                  ZS_FIELD_I64(zs_dit_config, classes, 1, 1 << 24),
+                                  ZS_FIELD_F64(zs_dit_config, class_drop, 0, 1),
+                                  ZS_FIELD_BOOL(zs_dit_config, substitute),
+                                  ZS_FIELD_F64(zs_dit_config, z_drop, 0, 1),
+                                  ZS_FIELDS_END};
+
+static int check(const void *config, zs_error *err)
+{
+    const zs_dit_config *c = config;
+    if (c->hidden % c->heads || c->hidden % 4)
+        return zs_fail(err, ZS_E_INVALID,
+                       "generator.hidden is %lld; it must be a multiple of 4 and of its %d heads",
+                       (long long)c->hidden, c->heads);
+    if (c->substitute && !c->z_dim)
+        return zs_fail(err, ZS_E_INVALID,
+                       "generator.substitute needs representations: generator.z_dim is 0");
+    if (c->z_drop > 0 && !c->substitute)
+        return zs_fail(err, ZS_E_INVALID,
+                       "generator.z_drop is %g; it needs a learned row for absent representations "
+                       "(generator.substitute)",
+                       c->z_drop);
+    return ZS_OK;
+}
+
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_dit_config *c = config;
+    *p = (zs_ports){.in_channels = c->in_channels,
+                    .out_channels = out_channels(c),
+                    .z_dim = c->z_dim,
+                    .classes = c->z_dim ? 0 : c->classes,
+                    .unit = c->patch,
+                    .side = c->grid * c->patch};
+}
+
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    const zs_dit_inputs inputs = {in->x, in->t, in->z, ZS_NONE, in->y};
+    return zs_dit_build(nn, config, &inputs);
+}
+
+const zs_arch zs_arch_dit = {
+    .name = "dit",
+    .box = ZS_BOX_GENERATOR,
+    .about = "diffusion transformer",
+    .module = "",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+};

@@ -2,7 +2,7 @@
 #ifndef ZS_MODELS_DIT_H
 #define ZS_MODELS_DIT_H
 
-#include "nn/nn.h"
+#include "models/arch.h"
 
 /* The diffusion transformer (Peebles, Xie 2023), conditioned on a representation as in RCG, or on a
  * class (pixel_generator/dit/models.py). */
@@ -14,7 +14,7 @@ typedef struct zs_dit_config {
     int patch;             /* 1..64: pixels of a token along a side */
     int64_t grid;          /* 1..1024: tokens along a side of an image */
     int64_t in_channels;   /* 1..64 */
-    int64_t out_channels;  /* in_channels, or twice as many: noise, then learned variances */
+    bool learn_sigma;      /* it returns variances beside the noise: 2 in_channels */
     int64_t time_channels; /* 2..4096, even: width of the timestep features; the authors' 256 */
     int64_t z_dim;         /* 0..65536: of representations; 0: conditioned on classes alone */
     int64_t classes;   /* 1..2^24: rows of the class table. Files have the table also where it is
@@ -24,9 +24,6 @@ typedef struct zs_dit_config {
     bool substitute;   /* there is a learned row for absent representations (fake_latent) */
     double z_drop;     /* 0 <= p < 1: so often it takes their place in training; 0 without it */
 } zs_dit_config;
-
-/* ZS_E_INVALID; the message names the field, its value and what is allowed. */
-int zs_dit_config_validate(const zs_dit_config *c, zs_error *err);
 
 /* Heads of the published sizes (S, B, L, XL) by their width; 0 for other widths. Files do not say
  * how many there are. */
@@ -40,9 +37,11 @@ typedef struct zs_dit_inputs {
     zs_tid y;    /* [N] rows of the class table; used when z is ZS_NONE */
 } zs_dit_inputs;
 
-/* -> [N,H,W,out_channels]. Parameters are registered in the official order, those of the class
+/* -> [N,H,W,in_channels], or [N,H,W,2 in_channels] = [eps | v] with learn_sigma. Parameters are registered in the official order, those of the class
  * table also when it is not used. Names start at the prefix of nn. pos_embed and the table get no
  * gradient, as in the authors' code. */
 zs_tid zs_dit_build(zs_nn *nn, const zs_dit_config *c, const zs_dit_inputs *in);
+
+extern const zs_arch zs_arch_dit;
 
 #endif

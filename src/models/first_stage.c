@@ -6,44 +6,6 @@
 static const float NORM_EPS = 1e-6f;
 static const float LOGVAR_MIN = -30.0f, LOGVAR_MAX = 20.0f;
 
-/* ---- configuration ---- */
-
-static int bad(zs_error *err, const char *field, int64_t value, int64_t low, int64_t high)
-{
-    return zs_fail(err, ZS_E_INVALID, "first stage: %s = %lld is outside %lld..%lld", field,
-                   (long long)value, (long long)low, (long long)high);
-}
-
-int zs_vae_config_validate(const zs_vae_config *c, zs_error *err)
-{
-    if (c->levels < 1 || c->levels > ZS_MAX_LEVELS)
-        return bad(err, "levels", c->levels, 1, ZS_MAX_LEVELS);
-    if (c->num_res_blocks < 1 || c->num_res_blocks > ZS_MAX_RES_BLOCKS)
-        return bad(err, "num_res_blocks", c->num_res_blocks, 1, ZS_MAX_RES_BLOCKS);
-    if (c->channels < 1 || c->channels > 64)
-        return bad(err, "channels", c->channels, 1, 64);
-    if (c->latent_channels < 1 || c->latent_channels > 64)
-        return bad(err, "latent_channels", c->latent_channels, 1, 64);
-    if (c->z_channels < 1 || c->z_channels > 64)
-        return bad(err, "z_channels", c->z_channels, 1, 64);
-    for (int i = 0; i < c->levels; i++) {
-        if (c->ch[i] < 1 || c->ch[i] > 16384)
-            return bad(err, "the channels of a level", c->ch[i], 1, 16384);
-        if (c->ch[i] > 32 && c->ch[i] % 32)
-            return zs_fail(
-                err, ZS_E_INVALID,
-                "first stage: level %d has %lld channels, which is not a multiple of its "
-                "32 groups",
-                i, (long long)c->ch[i]);
-    }
-    if (c->attn_levels >> c->levels)
-        return zs_fail(err, ZS_E_INVALID, "first stage: attention at a level beyond its %d levels",
-                       c->levels);
-    if (!(c->scale > 0) || !isfinite(c->scale))
-        return zs_fail(err, ZS_E_INVALID, "first stage: scale = %g must be positive", c->scale);
-    return ZS_OK;
-}
-
 /* ---- blocks ---- */
 
 /* GN-swish-conv twice, added to x or, where the channels change, to its 1x1 convolution. */
@@ -107,13 +69,10 @@ static zs_tid head(zs_nn *nn, zs_tid h, int64_t out)
 
 /* ---- networks ---- */
 
-static bool fits(zs_nn *nn, const zs_vae_config *c, zs_tid x, int64_t channels, const char *what)
+static bool fits(zs_nn *nn, zs_tid x, int64_t channels, const char *what)
 {
     zs_shape s = zs_graph_shape(nn->g, x);
-    zs_error err = {0};
-    if (zs_vae_config_validate(c, &err) < 0)
-        zs_graph_fail(nn->g, err.status, "%s", err.message);
-    else if (s.nd == 4 && s.d[3] != channels)
+    if (s.nd == 4 && s.d[3] != channels)
         zs_graph_fail(nn->g, ZS_E_INVALID, "the first stage takes %s of %lld channels, not %lld",
                       what, (long long)channels, (long long)s.d[3]);
     return zs_graph_status(nn->g) == ZS_OK;
@@ -122,7 +81,7 @@ static bool fits(zs_nn *nn, const zs_vae_config *c, zs_tid x, int64_t channels, 
 zs_tid zs_vae_encoder_build(zs_nn *nn, const zs_vae_config *c, zs_tid x)
 {
     int64_t wide = c->gaussian ? 2 : 1;
-    if (!fits(nn, c, x, c->channels, "images"))
+    if (!fits(nn, x, c->channels, "images"))
         return ZS_NONE;
     zs_shape s = zs_graph_shape(nn->g, x);
     if ((s.d[1] | s.d[2]) & (((int64_t)1 << (c->levels - 1)) - 1))
@@ -145,7 +104,7 @@ zs_tid zs_vae_encoder_build(zs_nn *nn, const zs_vae_config *c, zs_tid x)
 
 zs_tid zs_vae_decoder_build(zs_nn *nn, const zs_vae_config *c, zs_tid z)
 {
-    if (!fits(nn, c, z, c->latent_channels, "latents"))
+    if (!fits(nn, z, c->latent_channels, "latents"))
         return ZS_NONE;
     zs_tid h = zs_nn_conv(nn, "post_quant_conv", z, c->z_channels, 1, ZS_NONE, ZS_INIT_UNIFORM);
     int64_t deepest = c->ch[c->levels - 1];
@@ -182,3 +141,55 @@ void zs_vae_latents(float *z, const zs_vae_config *c, const float *encoded, cons
         }
     }
 }
+
+/* ---- the architecture ---- */
+
+static const zs_field fields[] = {
+    ZS_FIELD_LIST("channels", zs_vae_config, ch, levels, 1, 16384, ZS_MAX_LEVELS),
+    {"image_channels", ZS_TYPE_I64, offsetof(zs_vae_config, channels), 1, 64, 0, 0, 0},
+    ZS_FIELD_I64(zs_vae_config, latent_channels, 1, 64),
+    ZS_FIELD_I64(zs_vae_config, z_channels, 1, 64),
+    ZS_FIELD_INT(zs_vae_config, num_res_blocks, 1, ZS_MAX_RES_BLOCKS),
+    ZS_FIELD_BITS(ZS_TYPE_BITS32, "attention_levels", zs_vae_config, attn_levels, ZS_MAX_LEVELS),
+    ZS_FIELD_BOOL(zs_vae_config, gaussian),
+    ZS_FIELD_F64(zs_vae_config, scale, 1e-6, 1e6),
+    ZS_FIELDS_END};
+
+static int check(const void *config, zs_error *err)
+{
+    const zs_vae_config *c = config;
+    for (int i = 0; i < c->levels; i++)
+        if (c->ch[i] > 32 && c->ch[i] % 32)
+            return zs_fail(err, ZS_E_INVALID,
+                           "first_stage.channels[%d] is %lld; it must be a multiple of the 32 "
+                           "groups of its norms",
+                           i, (long long)c->ch[i]);
+    if (c->attn_levels >> c->levels)
+        return zs_fail(err, ZS_E_INVALID, "first_stage has attention at a level it does not have");
+    return ZS_OK;
+}
+
+static void ports(const void *config, zs_ports *p)
+{
+    const zs_vae_config *c = config;
+    *p = (zs_ports){.in_channels = c->channels,
+                    .out_channels = c->latent_channels,
+                    .unit = (int64_t)1 << (c->levels - 1)};
+}
+
+/* The way to latents; zs_vae_decoder_build is the way back. */
+static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
+{
+    return zs_vae_encoder_build(nn, config, in->x);
+}
+
+const zs_arch zs_arch_vae = {
+    .name = "ldm",
+    .box = ZS_BOX_FIRST_STAGE,
+    .about = "autoencoder of latent diffusion",
+    .module = "first_stage_model",
+    .fields = fields,
+    .check = check,
+    .ports = ports,
+    .build = build,
+};

@@ -9,6 +9,7 @@
 #define ZS_MODELS_FIRST_STAGE_H
 
 #include "io/tensorfile.h"
+#include "models/arch.h"
 #include "models/unet.h"
 
 typedef struct zs_vae_config {
@@ -23,9 +24,6 @@ typedef struct zs_vae_config {
     bool gaussian;        /* the encoder gives means and log variances (double_z) */
     double scale;         /* > 0: what generators see is latents times this */
 } zs_vae_config;
-
-/* ZS_E_INVALID; the message names the field, its value and what is allowed. */
-int zs_vae_config_validate(const zs_vae_config *c, zs_error *err);
 
 /* x [N,H,W,channels] in [-1,1], H and W multiples of 2^(levels-1) -> [N,h,w,E]: the latents before
  * any scale or quantisation; where the configuration is gaussian E is 2 latent_channels, the means
@@ -42,6 +40,8 @@ zs_tid zs_vae_decoder_build(zs_nn *nn, const zs_vae_config *c, zs_tid z);
  * [pixels][latent_channels], NULL: the mean. Without variances noise is not used. */
 void zs_vae_latents(float *z, const zs_vae_config *c, const float *encoded, const float *noise,
                     int64_t pixels);
+
+extern const zs_arch zs_arch_vae;
 
 /* ---- files ---- */
 

@@ -182,7 +182,7 @@ int zs_vae_infer(zs_vae_config *out, const zs_tensorfile *f, const zs_vae_file *
         reason = "there is no post_quant_conv";
     else if (!c.gaussian && moments != c.z_channels)
         reason = "the encoder's output fits neither latents nor their means and variances";
-    else if (zs_vae_config_validate(&c, &why) < 0)
+    else if (zs_fields_check(zs_arch_vae.fields, &c, "first_stage", &why) < 0)
         reason = why.message;
     if (!reason)
         return ZS_OK;

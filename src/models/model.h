@@ -81,6 +81,21 @@ const zs_fact *zs_model_facts(const zs_model *m, size_t *n);
 /* Fails (ZS_E_INVALID, with the model and the remedy named) unless images of shape s can be fed. */
 int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err);
 
+/* Likewise for what the generator works on: images, or latents where there is a first stage. */
+int zs_model_check_states(const zs_model *m, zs_shape s, zs_error *err);
+
+/* z [n,h,w,latent_channels] = latents, as the generator takes them, of images x, shape xs =
+ * [n,H,W,channels]; noise, of z's shape, or NULL for the mean, where the first stage has variances.
+ * And images of any values near [-1,1] of latents z, shape zs. ZS_E_INVALID without a first stage,
+ * or when the shape does not fit it. */
+int zs_model_to_latents(zs_model *m, float *z, const float *x, zs_shape xs, const float *noise,
+                        zs_error *err);
+int zs_model_from_latents(zs_model *m, float *x, const float *z, zs_shape zs, zs_error *err);
+
+/* The representation [z_dim] that stands for none: what guidance moves away from. ZS_E_INVALID when
+ * the generator was trained without any left out. */
+int zs_model_absent_z(const zs_model *m, float *z, zs_error *err);
+
 /* z [n,z_dim] = semantic code of x, shape xs = [n,h,w,channels]. ZS_E_INVALID when the model has
  * no encoder or xs does not fit. */
 int zs_model_encode(zs_model *m, float *z, const float *x, zs_shape xs, zs_error *err);

@@ -29,6 +29,8 @@ typedef enum zs_net {
     ZS_NET_PRIOR,
     ZS_NET_PRIOR_TIME,
     ZS_NET_PRIOR_STEP,
+    ZS_NET_LATENTS, /* first stage: images to latents (moments where it is gaussian), and back */
+    ZS_NET_PIXELS,
     ZS_NET_TRAIN
 } zs_net;
 
@@ -108,7 +110,7 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
  * model. 1, with nothing changed, when f is not of that kind. One file each: to read another kind
  * is one function and one row in open.c. */
 typedef int zs_reader(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err);
-zs_reader zs_adm_read, zs_diffae_read, zs_rdm_read, zs_vit_read;
+zs_reader zs_adm_read, zs_diffae_read, zs_dit_read, zs_rdm_read, zs_vae_read, zs_vit_read;
 
 /* For readers: applies the overrides of o to m->config, validates it and lays the parameters
  * out. */

@@ -74,6 +74,19 @@ static void build_classes(zs_nn *nn, const zs_model_config *c, zs_shape s)
     zs_graph_output(nn->g, "out", classifier(nn, c, zs_graph_input(nn->g, "x", s)));
 }
 
+static void build_latents(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    const zs_inputs in = {.x = zs_graph_input(nn->g, "x", s)};
+    zs_graph_output(nn->g, "out", zs_network_build(nn, c, ZS_BOX_FIRST_STAGE, &in));
+}
+
+static void build_pixels(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    zs_nn_push(nn, "%s", zs_arch_vae.module);
+    zs_graph_output(nn->g, "out", zs_vae_decoder_build(nn, &c->vae, zs_graph_input(nn->g, "x", s)));
+    zs_nn_pop(nn);
+}
+
 static void build_prior(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
     zs_inputs in = zs_network_inputs(nn->g, c, ZS_BOX_PRIOR, zs_graph_input(nn->g, "x", s));
@@ -127,6 +140,8 @@ static const recipe recipes[] = {
     [ZS_NET_PRIOR] = {build_prior, NULL, false},
     [ZS_NET_PRIOR_TIME] = {build_prior, "t", false},
     [ZS_NET_PRIOR_STEP] = {build_prior, NULL, true},
+    [ZS_NET_LATENTS] = {build_latents, NULL, false},
+    [ZS_NET_PIXELS] = {build_pixels, NULL, false},
     [ZS_NET_TRAIN] = {build_train, NULL, false},
 };
 
@@ -176,10 +191,11 @@ static int name_parameters(zs_params *ps, zs_net net, const zs_model_config *c, 
 /* The network of each box, in the order of the layout. */
 static zs_net net_of(const zs_model_config *c, zs_box box)
 {
-    return box == ZS_BOX_GENERATOR ? ZS_NET_GENERATOR
-           : box == ZS_BOX_PRIOR   ? ZS_NET_PRIOR
-           : c->classes            ? ZS_NET_CLASSES
-                                   : ZS_NET_ENCODER;
+    return box == ZS_BOX_GENERATOR     ? ZS_NET_GENERATOR
+           : box == ZS_BOX_PRIOR       ? ZS_NET_PRIOR
+           : box == ZS_BOX_FIRST_STAGE ? ZS_NET_LATENTS
+           : c->classes                ? ZS_NET_CLASSES
+                                       : ZS_NET_ENCODER;
 }
 
 /* The smallest input of a box, of one sample. */
@@ -201,6 +217,9 @@ int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err)
     for (int b = 0; status == ZS_OK && b < ZS_BOX_COUNT; b++)
         if (zs_model_config_arch(c, (zs_box)b, NULL))
             status = name_parameters(ps, net_of(c, (zs_box)b), c, smallest(c, (zs_box)b), err);
+    if (status == ZS_OK && zs_model_config_arch(c, ZS_BOX_FIRST_STAGE, NULL))
+        status =
+            name_parameters(ps, ZS_NET_PIXELS, c, zs_shape4(1, 1, 1, c->vae.latent_channels), err);
     if (status < 0)
         zs_params_free(&ps);
     else
@@ -232,6 +251,8 @@ int zs_model_flops(zs_flops *out, const zs_model_config *c, int64_t h, int64_t w
             continue;
         if (s.nd == 4 && !p.side)
             s = zs_shape4(1, h, w, p.in_channels);
+        if (b == ZS_BOX_GENERATOR && !p.side && zs_model_config_arch(c, ZS_BOX_FIRST_STAGE, NULL))
+            s = zs_shape4(1, h >> (c->vae.levels - 1), w >> (c->vae.levels - 1), p.in_channels);
         out->box[b] = flops(b == ZS_BOX_ENCODER ? ZS_NET_ENCODER : net_of(c, (zs_box)b), ps, c, s,
                             &status, err);
     }

@@ -46,7 +46,8 @@ int zs_official_find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err
 static bool known_extra(const char *name)
 {
     return strcmp(name, "x_T") == 0 || strcmp(name, "conds_mean") == 0 ||
-           strcmp(name, "conds_std") == 0;
+           strcmp(name, "conds_std") == 0 ||
+           zs_str_starts(name, "rep_embedder."); /* a DiT has it also where it is not used */
 }
 
 /* An inferred architecture must explain every tensor: one that is left over means that the

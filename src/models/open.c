@@ -6,11 +6,26 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Sets what the user gave and what a file did not say. */
+/* "<box>.<field>=..." of a box that c lacks: that box, else ZS_BOX_COUNT. */
+static zs_box absent_box(const zs_model_config *c, const char *override)
+{
+    for (int b = 0; b < ZS_BOX_COUNT; b++) {
+        const char *name = zs_box_name((zs_box)b);
+        if (zs_str_starts(override, name) && override[strlen(name)] == '.' &&
+            !zs_model_config_arch(c, (zs_box)b, NULL))
+            return (zs_box)b;
+    }
+    return ZS_BOX_COUNT;
+}
+
+/* Sets what the user gave and what a file did not say. A part of a model may lack the box that an
+ * override is for. */
 static int apply_overrides(zs_model *m, const zs_model_options *o, zs_error *err)
 {
     const char *const *s = o ? o->set : NULL;
     for (; s && *s; s++) {
+        if (absent_box(&m->config, *s) != ZS_BOX_COUNT)
+            continue;
         int status = zs_model_config_set(&m->config, *s, err);
         if (status < 0)
             return status;
@@ -103,7 +118,8 @@ static int check_finite(const zs_model *m, const char *path, zs_error *err)
 }
 
 /* Whoever knows the file first reads it, so the pickier ones come first. */
-static zs_reader *const readers[] = {zs_rdm_read, zs_vit_read, zs_adm_read, zs_diffae_read};
+static zs_reader *const readers[] = {zs_rdm_read, zs_vit_read, zs_adm_read,
+                                     zs_dit_read, zs_vae_read, zs_diffae_read};
 
 static int read_official(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {
@@ -224,6 +240,18 @@ static int check_spec(const char *spec, zs_error *err)
     return ZS_OK;
 }
 
+/* The whole model must have had a use for each. */
+static int check_overrides(const zs_model *m, const zs_model_options *o, zs_error *err)
+{
+    for (const char *const *s = o ? o->set : NULL; s && *s; s++) {
+        zs_box b = absent_box(&m->config, *s);
+        if (b != ZS_BOX_COUNT)
+            return zs_fail(err, ZS_E_INVALID, "\"%s\" sets nothing: %s has no %s", *s, m->label,
+                           zs_box_name(b));
+    }
+    return ZS_OK;
+}
+
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err)
 {
     int status = check_spec(spec, err);
@@ -239,6 +267,8 @@ int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, z
             break;
         s += n + 1;
     }
+    if (status == ZS_OK)
+        status = check_overrides(*out, o, err);
     if (status < 0)
         zs_model_close(out);
     return status;

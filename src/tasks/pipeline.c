@@ -9,6 +9,7 @@ static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_err
         "give a file with a UNet",
         "give an autoencoder (zsem train autoencoder), not a DDPM",
         "give a file with latent_net.*, or make one: zsem train prior",
+        "join its file, as in dit.pth,vae.safetensors",
         "join one (last.ckpt,cls.ckpt), or make one: zsem train probe",
     };
     if (needs == ZS_BOX_COUNT || zs_model_has(m, needs))

@@ -149,7 +149,7 @@ int zs_generation_check(const zs_generation *g, zs_error *err)
 
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
 {
-    int status = zs_model_check_images(g->model, xs, err);
+    int status = zs_model_check_states(g->model, xs, err);
     if (status < 0)
         return status;
     return run(g, ZS_BOX_GENERATOR, x, xs, err);

@@ -12,7 +12,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -27,7 +29,7 @@ static const zs_dit_config config = {.depth = 3,
                                      .patch = 2,
                                      .grid = 4,
                                      .in_channels = CH,
-                                     .out_channels = 2 * CH,
+                                     .learn_sigma = true,
                                      .time_channels = 256,
                                      .z_dim = REP,
                                      .classes = 1,
@@ -689,21 +691,17 @@ static void refuses_other_images(void **state)
     static const struct {
         zs_shape x;
         int64_t rep;
-        int heads;
         const char *why;
     } cases[] = {
-        {{4, {1, 8, 8, 4}}, 31, 4, "takes codes of 32 dimensions, not 31"},
-        {{4, {1, 8, 8, 3}}, 32, 4, "8x8 with 4 channels, not 8x8 with 3"},
-        {{4, {1, 16, 8, 4}}, 32, 4, "8x8 with 4 channels, not 8x16 with 4"},
-        {{4, {1, 8, 8, 4}}, 32, 5, "multiple of 4 and of its 5 heads"},
+        {{4, {1, 8, 8, 4}}, 31, "takes codes of 32 dimensions, not 31"},
+        {{4, {1, 8, 8, 3}}, 32, "8x8 with 4 channels, not 8x8 with 3"},
+        {{4, {1, 16, 8, 4}}, 32, "8x8 with 4 channels, not 8x16 with 4"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         zs_error err = {0};
         zs_params *ps = NULL;
         zs_graph *g = NULL;
         zs_exec *e = NULL;
-        zs_dit_config c = config;
-        c.heads = cases[i].heads;
         assert_int_equal(zs_params_new(&ps, &err), ZS_OK);
         assert_int_equal(zs_graph_new(&g, &err), ZS_OK);
         zs_nn nn = {.g = g, .ps = ps};
@@ -712,11 +710,119 @@ static void refuses_other_images(void **state)
                                   .z = zs_graph_input(g, "rep", zs_shape2(1, cases[i].rep)),
                                   .drop = ZS_NONE,
                                   .y = ZS_NONE};
-        (void)zs_dit_build(&nn, &c, &in);
+        (void)zs_dit_build(&nn, &config, &in);
         assert_int_equal(zs_exec_new(&e, &g, &(zs_exec_config){0}, &err), ZS_E_INVALID);
         assert_non_null(strstr(err.message, cases[i].why));
         zs_params_free(&ps);
     }
+}
+
+/* ---- as a model ---- */
+
+static const char *const heads[] = {"generator.heads=4", NULL};
+
+static zs_model *open_model(const char *with, bool raw)
+{
+    char dit[512], spec[1200];
+    zs_error err = {0};
+    zs_model *m = NULL;
+    zs_model_options o = {.set = heads, .raw = raw};
+    assert_true(golden_path(dit, SET, "checkpoint-last.pth"));
+    (void)snprintf(spec, sizeof spec, "%s%s", dit, with);
+    if (zs_model_open(&m, spec, &o, &err) < 0)
+        fail_msg("%s", err.message);
+    return m;
+}
+
+static void opens_the_authors_file(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    zs_tensorfile *f = golden_open(SET, "golden.safetensors");
+    zs_shape s, out;
+    size_t n;
+    zs_error err = {0};
+    float *x = golden_nhwc(f, "fwd.x", &s), *want = golden_nhwc(f, "fwd.out", &out);
+    float *rep = golden_f32(f, "rep", &n), got[4 * IMAGE], absent[REP];
+    int64_t *t = golden_i64(f, "fwd.t", &n);
+    zs_model *m = open_model("", false);
+    const zs_model_config *c = zs_model_configuration(m);
+    assert_memory_equal(&c->dit, &config, sizeof config);
+    assert_int_equal(c->image_size, SIDE);
+    assert_int_equal(c->channels, CH);
+    assert_string_equal(c->diffusion.variance, "learned");
+    assert_false(c->diffusion.clip);
+    assert_string_equal(c->rep_name, "mocov3_vit_base");
+    assert_int_equal(zs_model_eps(m, got, x, s, t, &(zs_cond){.z = rep}, &err), ZS_OK);
+    check("zs_model_eps", "cpu", golden_max_error(got, want, 4 * IMAGE), 1e-4);
+    float *both = golden_f32(f, "cfg.rep", &n);
+    assert_int_equal(zs_model_absent_z(m, absent, &err), ZS_OK);
+    assert_memory_equal(absent, both + 2 * REP, sizeof absent);
+    zs_model_close(&m);
+    zs_free(x);
+    zs_free(want);
+    zs_free(rep);
+    zs_free(both);
+    zs_free(t);
+    zs_tensorfile_close(&f);
+}
+
+static void asks_for_the_heads(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    char path[512];
+    zs_error err = {0};
+    zs_model *m = NULL;
+    assert_true(golden_path(path, SET, "checkpoint-last.pth"));
+    assert_int_equal(zs_model_open(&m, path, NULL, &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "--set generator.heads=N"));
+}
+
+/* Latents of 8x8 and 4 channels; the VQ-f8 of another set makes such of 64x64 pixels. */
+static void joins_its_first_stage(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    golden_need("rcg-vqf8");
+    char vae[520] = ",", bundle[] = "/tmp/zsem-dit-XXXXXX.safetensors";
+    zs_error err = {0};
+    assert_true(golden_path(vae + 1, "rcg-vqf8", "last.ckpt"));
+    zs_model *m = open_model(vae, false), *other = NULL;
+    const zs_model_config *c = zs_model_configuration(m);
+    assert_int_equal(c->image_size, 64);
+    assert_int_equal(c->channels, 3);
+    zs_shape states = zs_model_config_states(c, 2);
+    assert_int_equal(states.d[1], SIDE);
+    assert_int_equal(states.d[3], CH);
+    zs_tensorfile *f = golden_open("rcg-vqf8", "golden.safetensors");
+    zs_shape xs, zs;
+    float *image = golden_nhwc(f, "image", &xs), *want = golden_nhwc(f, "encode", &zs);
+    float *back = golden_nhwc(f, "decode_noquant", &xs), z[2 * IMAGE];
+    float *x = zs_alloc((size_t)zs_shape_numel(&xs), sizeof *x);
+    assert_non_null(x);
+    assert_int_equal(zs_model_to_latents(m, z, image, xs, NULL, &err), ZS_OK);
+    check("latents", "cpu", golden_max_error(z, want, 2 * IMAGE), 1e-4);
+    assert_int_equal(zs_model_from_latents(m, x, want, zs, &err), ZS_OK);
+    check("pixels", "cpu", golden_max_error(x, back, (size_t)zs_shape_numel(&xs)), 1e-4);
+    int fd = mkstemps(bundle, 12);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    assert_int_equal(zs_model_save(m, bundle, ZS_F32, &err), ZS_OK);
+    if (zs_model_open(&other, bundle, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_memory_equal(&zs_model_configuration(other)->dit, &c->dit, sizeof c->dit);
+    assert_memory_equal(&zs_model_configuration(other)->vae, &c->vae, sizeof c->vae);
+    assert_memory_equal(zs_model_weights(other), zs_model_weights(m),
+                        (size_t)zs_params_numel(zs_model_params(m)) * sizeof(float));
+    zs_model_close(&m);
+    zs_model_close(&other);
+    (void)unlink(bundle);
+    zs_free(image);
+    zs_free(want);
+    zs_free(back);
+    zs_free(x);
+    zs_tensorfile_close(&f);
 }
 
 int main(void)
@@ -730,6 +836,9 @@ int main(void)
         cmocka_unit_test(trains),
         cmocka_unit_test(has_the_official_names),
         cmocka_unit_test(refuses_other_images),
+        cmocka_unit_test(opens_the_authors_file),
+        cmocka_unit_test(asks_for_the_heads),
+        cmocka_unit_test(joins_its_first_stage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
