@@ -61,6 +61,8 @@ static int finish_graph(zs_graph *g, unsigned flags, zs_error *err)
         status = zs_pass_peephole(g);
     if (status == ZS_OK)
         status = zs_pass_dead(g);
+    if (status == ZS_OK && !(flags & ZS_EXEC_KEEP_NORMS))
+        status = zs_pass_renorm(g);
     return status ? zs_fail(err, status, "out of memory while finishing the graph") : ZS_OK;
 }
 

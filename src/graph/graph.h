@@ -127,7 +127,9 @@ typedef enum zs_exec_flag {
     ZS_EXEC_NO_REUSE = 2,  /* every tensor has its own bytes: to bisect planner bugs */
     ZS_EXEC_POISON = 4,    /* fill each range with NaN before its first and after its last use, and
                               fail when a kept packed form is not that of the weights */
-    ZS_EXEC_NO_PEEPHOLE = 8
+    ZS_EXEC_NO_PEEPHOLE = 8,
+    ZS_EXEC_KEEP_NORMS = 16 /* results of norms stay until the backward pass, where they are
+                               computed again otherwise: 2 % of the time, a third of the memory */
 } zs_exec_flag;
 
 /* Called after each node has run; op, its call, and seconds it took. For comparing backends node

@@ -85,6 +85,7 @@ void zs_grad_rule(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy);
 
 /* Passes over a finished graph; ZS_E_NOMEM only. */
 int zs_pass_recompute(zs_graph *g);
+int zs_pass_renorm(zs_graph *g); /* after the peephole, which may change norms */
 int zs_pass_peephole(zs_graph *g);
 int zs_pass_dead(zs_graph *g);
 

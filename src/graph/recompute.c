@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Recompute: tensors that do not leave their segment are dropped after the forward pass and built
  * again by clones of the segment's nodes just before the backward pass first reads one. Clones keep
- * their attributes, the random stream id among them, so they give the same bits. */
+ * their attributes, the random stream id among them, so they give the same bits.
+ *
+ * Outside of segments only norms are recomputed: what they read is kept for their gradient in any
+ * case, and they cost little more than reading what they would have kept. */
 #include "graph/internal.h"
 
 #include <string.h>
@@ -124,5 +127,95 @@ int zs_pass_recompute(zs_graph *g)
     zs_free(r.kept);
     zs_free(r.map);
     zs_free(r.done);
+    return ok ? ZS_OK : ZS_E_NOMEM;
+}
+
+/* ---- norms ---- */
+
+typedef struct renorm {
+    zs_graph *g;
+    zs_tid *twin; /* per old tensor: its recomputed one, or ZS_NONE */
+    bool *norm;   /* per old tensor: the result of a forward norm, and no output of the graph */
+} renorm;
+
+static void mark_norms(renorm *r, const zs_gnode *old, size_t n_old)
+{
+    for (size_t i = 0; i < n_old; i++)
+        if (old[i].op == ZS_OP_GN_ACT && old[i].phase == ZS_FWD)
+            r->norm[old[i].out[0]] = true;
+    for (size_t i = 0; i < r->g->n_outputs; i++)
+        r->norm[r->g->outputs[i].t] = false;
+}
+
+/* A copy of tensor t; ZS_NONE when out of memory. */
+static zs_tid new_twin(zs_graph *g, zs_tid t)
+{
+    void *items = g->t;
+    if (!zs_grow(&items, &g->cap_t, g->nt, sizeof *g->t))
+        return ZS_NONE;
+    g->t = items;
+    g->t[g->nt] = g->t[t];
+    return (zs_tid)g->nt++;
+}
+
+static bool clone_norm(renorm *r, const zs_gnode *norm)
+{
+    zs_gnode n = *norm;
+    n.phase = ZS_RECOMP;
+    for (int k = 0; k < ZS_MAX_OUT; k++)
+        if (n.out[k] >= 0 && (n.out[k] = new_twin(r->g, n.out[k])) == ZS_NONE)
+            return false;
+    r->twin[norm->out[0]] = n.out[0];
+    return push(r->g, &n);
+}
+
+/* The nodes again, each norm before the first node of the backward pass that reads it. */
+static bool rebuild_norms(renorm *r, const zs_gnode *old, size_t n_old)
+{
+    for (size_t i = 0; i < n_old; i++) {
+        zs_gnode n = old[i];
+        for (int k = 0; n.phase == ZS_BWD && k < ZS_MAX_IN; k++) {
+            zs_tid t = n.in[k];
+            if (t < 0 || !r->norm[t])
+                continue;
+            if (r->twin[t] == ZS_NONE && !clone_norm(r, &old[r->g->t[t].producer]))
+                return false;
+            n.in[k] = r->twin[t];
+        }
+        if (!push(r->g, &n))
+            return false;
+    }
+    return true;
+}
+
+/* Producers are places among the old nodes until all are in their new ones. */
+static void set_producers(zs_graph *g)
+{
+    for (size_t i = 0; i < g->nn; i++)
+        for (int k = 0; k < ZS_MAX_OUT; k++)
+            if (g->n[i].out[k] >= 0 && g->t[g->n[i].out[k]].kind == ZS_KIND_ACT)
+                g->t[g->n[i].out[k]].producer = (int32_t)i;
+}
+
+int zs_pass_renorm(zs_graph *g)
+{
+    renorm r = {.g = g};
+    zs_gnode *old = g->n;
+    size_t n_old = g->nn, nt = g->nt;
+    r.twin = zs_alloc(nt, sizeof *r.twin);
+    r.norm = zs_calloc(nt, sizeof *r.norm);
+    bool ok = r.twin && r.norm;
+    if (ok) {
+        for (size_t i = 0; i < nt; i++)
+            r.twin[i] = ZS_NONE;
+        mark_norms(&r, old, n_old);
+        g->n = NULL;
+        g->nn = g->cap_n = 0;
+        ok = rebuild_norms(&r, old, n_old);
+        set_producers(g);
+        zs_free(old);
+    }
+    zs_free(r.twin);
+    zs_free(r.norm);
     return ok ? ZS_OK : ZS_E_NOMEM;
 }

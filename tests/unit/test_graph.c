@@ -76,8 +76,9 @@ static void run(net *m)
 static void flags_do_not_change_results(void **state)
 {
     (void)state;
-    static const unsigned flags[] = {ZS_EXEC_NO_REUSE, ZS_EXEC_POISON, ZS_EXEC_RECOMPUTE,
-                                     ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON};
+    static const unsigned flags[] = {ZS_EXEC_NO_REUSE,   ZS_EXEC_POISON,
+                                     ZS_EXEC_RECOMPUTE,  ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON,
+                                     ZS_EXEC_KEEP_NORMS, ZS_EXEC_KEEP_NORMS | ZS_EXEC_RECOMPUTE};
     static net ref, m;
     build(&ref, 0);
     run(&ref);
@@ -188,15 +189,18 @@ static void inputs_survive_and_gradients_accumulate(void **state)
 static void reuse_and_recompute_save_memory(void **state)
 {
     (void)state;
-    static net plain, separate, recompute;
+    static net plain, separate, recompute, norms;
     build(&plain, 0);
     build(&separate, ZS_EXEC_NO_REUSE);
     build(&recompute, ZS_EXEC_RECOMPUTE);
+    build(&norms, ZS_EXEC_KEEP_NORMS);
+    assert_true(zs_exec_arena_bytes(plain.e) < zs_exec_arena_bytes(norms.e));
     assert_true(zs_exec_arena_bytes(plain.e) < zs_exec_arena_bytes(separate.e));
     assert_true(zs_exec_arena_bytes(recompute.e) < zs_exec_arena_bytes(plain.e));
     zs_exec_free(&plain.e);
     zs_exec_free(&separate.e);
     zs_exec_free(&recompute.e);
+    zs_exec_free(&norms.e);
 }
 
 static void verifier_finds_overlap(void **state)
