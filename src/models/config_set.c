@@ -52,7 +52,10 @@ static bool set_channels(zs_model_config *c, const char *v)
 {
     if (!one(&c->channels, v))
         return false;
-    c->unet.in_channels = c->unet.out_channels = c->channels;
+    if (c->adm.levels)
+        c->adm.in_channels = c->channels;
+    else
+        c->unet.in_channels = c->unet.out_channels = c->channels;
     if (c->sem_encoder.levels)
         c->sem_encoder.in_channels = c->channels;
     return true;
@@ -75,16 +78,20 @@ static bool rescale(int64_t *ch, int levels, int64_t old, int64_t now)
 
 static bool set_model_channels(zs_model_config *c, const char *v)
 {
-    int64_t old = c->unet.model_channels, now;
+    int64_t *at = c->adm.levels ? &c->adm.model_channels : &c->unet.model_channels;
+    int64_t old = *at, now;
     if (!one(&now, v) || now < 1 || now > 4096 || old < 1)
         return false;
-    c->unet.model_channels = now;
-    return rescale(c->unet.ch, c->unet.levels, old, now) &&
+    *at = now;
+    return rescale(c->adm.ch, c->adm.levels, old, now) &&
+           rescale(c->unet.ch, c->unet.levels, old, now) &&
            rescale(c->sem_encoder.ch, c->sem_encoder.levels, old, now);
 }
 
 static bool set_channel_mult(zs_model_config *c, const char *v)
 {
+    if (c->adm.levels)
+        return mult(c->adm.ch, &c->adm.levels, c->adm.model_channels, v);
     return mult(c->unet.ch, &c->unet.levels, c->unet.model_channels, v);
 }
 
@@ -100,13 +107,14 @@ static bool set_attention(zs_model_config *c, const char *v)
     if (n == 0 && strcmp(v, "none") != 0)
         return false;
     c->unet.attn_levels = zs_attn_levels(c->image_size, c->unet.levels, res, n);
+    c->adm.attn_levels = zs_attn_levels(c->image_size, c->adm.levels, res, n);
     c->sem_encoder.attn_levels = zs_attn_levels(c->image_size, c->sem_encoder.levels, res, n);
     return true;
 }
 
 static bool set_res_blocks(zs_model_config *c, const char *v)
 {
-    return small(&c->unet.num_res_blocks, v);
+    return small(c->adm.levels ? &c->adm.num_res_blocks : &c->unet.num_res_blocks, v);
 }
 
 static bool set_enc_res_blocks(zs_model_config *c, const char *v)
@@ -138,7 +146,7 @@ static bool set_z_dim(zs_model_config *c, const char *v)
 
 static bool set_dropout(zs_model_config *c, const char *v)
 {
-    return zs_str_to_f64(v, &c->unet.dropout);
+    return zs_str_to_f64(v, c->adm.levels ? &c->adm.dropout : &c->unet.dropout);
 }
 
 static bool set_T(zs_model_config *c, const char *v)

@@ -3,6 +3,7 @@
 #ifndef ZS_MODELS_MODELS_H
 #define ZS_MODELS_MODELS_H
 
+#include "models/adm.h"         /* zs_adm_build */
 #include "models/alexnet.h"     /* zs_alexnet_open: LPIPS */
 #include "models/config.h"      /* zs_model_config */
 #include "models/inception.h"   /* zs_inception_open: FID */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The authors' configurations (templates.py, templates_latent.py) and one of ours. */
-#include "models/presets.h"
+#include "models/presets_impl.h"
 
 #include <string.h>
 
@@ -185,14 +185,14 @@ static void fill_classifier(zs_model_config *c, const zs_model_config *autoencod
 
 const char *zs_preset_name(size_t i)
 {
-    return i < ROWS ? rows[i].name : NULL;
+    return i < ROWS ? rows[i].name : zs_preset_rep_name(i - ROWS);
 }
 
 static int unknown(const char *name, zs_error *err)
 {
     zs_strbuf known = {0};
-    for (size_t i = 0; i < ROWS; i++)
-        zs_strbuf_addf(&known, "%s%s", i ? ", " : "", rows[i].name);
+    for (size_t i = 0; zs_preset_name(i); i++)
+        zs_strbuf_addf(&known, "%s%s", i ? ", " : "", zs_preset_name(i));
     int status = zs_fail(err, ZS_E_INVALID, "there is no preset \"%s\"; choose one of %s", name,
                          known.s ? known.s : "");
     zs_strbuf_free(&known);
@@ -218,5 +218,5 @@ int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
         fill_classifier(&out->encoder, &out->autoencoder);
         return ZS_OK;
     }
-    return unknown(name, err);
+    return zs_preset_rep_find(out, name) ? ZS_OK : unknown(name, err);
 }

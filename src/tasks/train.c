@@ -65,7 +65,7 @@ static int apply_sets(zs_train_config *c, zs_task_env *env)
         if (r < 0)
             return r;
     }
-    c->dropout = c->model.unet.dropout;
+    c->dropout = c->model.adm.levels ? c->model.adm.dropout : c->model.unet.dropout;
     return zs_model_config_validate(&c->model, env->err);
 }
 
@@ -86,6 +86,16 @@ int zs_train_preset(zs_preset *p, zs_task_env *env, const char *data)
     }
     zs_ui_log(env->ui, ZS_LOG_INFO, "no --preset given: taking ffhq64 (64x64 colour images)");
     return zs_preset_find(p, "ffhq64", env->err);
+}
+
+int zs_train_check_preset(const zs_preset *p, const zs_model_config *c, const char *kind,
+                          zs_error *err)
+{
+    for (int b = 0; b < ZS_BOX_COUNT; b++)
+        if (zs_model_config_arch(c, (zs_box)b, NULL))
+            return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID, "--preset %s: it says nothing of %s; choose another", p->name,
+                   kind);
 }
 
 void zs_train_fill(zs_train_config *c, const zs_preset_train *t)
@@ -180,6 +190,10 @@ static int train_images(zs_task_env *env, bool ddpm)
                          zs_arg(env, 1));
     if (status == ZS_OK)
         status = zs_train_preset(&preset, env, c.data);
+    if (status < 0)
+        return status;
+    status = zs_train_check_preset(&preset, ddpm ? &preset.ddpm : &preset.autoencoder,
+                                   ddpm ? "a ddpm" : "an autoencoder", env->err);
     if (status < 0)
         return status;
     fill_from_preset(&c, &preset, ddpm);

@@ -19,6 +19,11 @@ int zs_train_take_places(zs_train_config *c, zs_task_env *env, const char *kind)
 /* The preset asked for, or the one made for this data, or ffhq64: small colour images. */
 int zs_train_preset(zs_preset *p, zs_task_env *env, const char *data);
 
+/* Fails unless the part c of the preset has a box; `kind`, as in "an autoencoder", is for the
+ * message. */
+int zs_train_check_preset(const zs_preset *p, const zs_model_config *c, const char *kind,
+                          zs_error *err);
+
 /* Optimiser, batch and length of training as the preset has them. */
 void zs_train_fill(zs_train_config *c, const zs_preset_train *t);
 

@@ -59,6 +59,8 @@ int zs_train_encoder(zs_task_env *env)
         status = check_objective(env);
     if (status == ZS_OK)
         status = zs_train_preset(&preset, env, c.data);
+    if (status == ZS_OK)
+        status = zs_train_check_preset(&preset, &preset.encoder, "an encoder", env->err);
     if (status < 0)
         return status;
     c.model = preset.encoder;

@@ -97,6 +97,8 @@ static int make_config(zs_train_config *c, zs_model *base, zs_task_env *env)
     c->codes = zs_opt_text(env, "codes");
     c->views = (int)zs_opt_int(env, "views");
     int status = find_preset(&preset, env, &c->model);
+    if (status == ZS_OK)
+        status = zs_train_check_preset(&preset, &preset.prior, "a prior", env->err);
     if (status < 0)
         return status;
     fill_from_preset(c, &preset);

@@ -4,7 +4,7 @@
 #include "tests/golden/golden.h"
 
 #include "diffusion/diffusion.h"
-#include "models/adm.h"
+#include "models/models.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -489,18 +489,9 @@ static void shape_text(char *buf, size_t cap, const zs_param *p)
 static void has_the_official_names(void **state)
 {
     (void)state;
-    static const zs_adm_config full = {.levels = 6,
-                                       .in_channels = 3,
-                                       .model_channels = 256,
-                                       .ch = {256, 256, 512, 512, 1024, 1024},
-                                       .num_res_blocks = 2,
-                                       .attn_levels = 1u << 3 | 1u << 4 | 1u << 5,
-                                       .head_channels = 64,
-                                       .rep_dim = 256,
-                                       .learn_sigma = true};
+    zs_preset preset;
     char path[512], line[512], want[512], shape[96];
     zs_params *ps = NULL;
-    zs_graph *g = NULL;
     zs_error err = {0};
     size_t i = 0;
     if (!golden_path(path, "keys", "adm_256_repcond.tsv")) {
@@ -509,14 +500,9 @@ static void has_the_official_names(void **state)
     }
     FILE *f = fopen(path, "r");
     assert_non_null(f);
-    assert_int_equal(zs_params_new(&ps, &err), ZS_OK);
-    assert_int_equal(zs_graph_new(&g, &err), ZS_OK);
-    zs_nn nn = {.g = g, .ps = ps};
-    zs_tid x = zs_graph_input(g, "x", zs_shape4(1, 32, 32, 3));
-    zs_tid t = zs_graph_input(g, "t", zs_shape1(1));
-    zs_tid rep = zs_graph_input(g, "rep", zs_shape2(1, 256));
-    (void)zs_adm_build(&nn, &full, x, t, rep, ZS_NONE);
-    assert_int_equal(zs_graph_status(g), ZS_OK);
+    assert_int_equal(zs_preset_find(&preset, "adm256-rep", &err), ZS_OK);
+    if (zs_model_layout(&ps, &preset.generator, &err) < 0)
+        fail_msg("%s", err.message);
     for (; fgets(line, sizeof line, f); i++) {
         if (i >= zs_params_count(ps))
             fail_msg("the network ends before %s", line);
@@ -527,7 +513,6 @@ static void has_the_official_names(void **state)
     assert_int_equal(i, zs_params_count(ps));
     assert_true(i > 400);
     (void)fclose(f);
-    zs_graph_free(&g);
     zs_params_free(&ps);
 }
 

@@ -135,9 +135,12 @@ static void metadata_round_trip(void **state)
         zs_error err = {0};
         zs_model_config back;
         assert_int_equal(zs_preset_find(&p, zs_preset_name(i), &err), ZS_OK);
-        zs_model_config *c[] = {&p.autoencoder, &p.ddpm};
-        p.autoencoder.latent_mlp = p.prior.latent_mlp;
-        for (int k = 0; k < 2; k++) {
+        zs_model_config *c[] = {&p.autoencoder, &p.ddpm, &p.generator};
+        if (p.prior.latent_mlp.layers)
+            p.autoencoder.latent_mlp = p.prior.latent_mlp;
+        for (int k = 0; k < 3; k++) {
+            if (!zs_model_config_arch(c[k], ZS_BOX_GENERATOR, NULL))
+                continue;
             json_t *j = zs_model_config_to_json(c[k]), *again;
             assert_non_null(j);
             if (zs_model_config_from_json(&back, j, "here", &err) < 0)

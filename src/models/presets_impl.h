@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* Private to presets*.c. */
+#ifndef ZS_MODELS_PRESETS_IMPL_H
+#define ZS_MODELS_PRESETS_IMPL_H
+
+#include "models/presets.h"
+
+/* Of generators on representations: false when there is none of that name; the i-th name or NULL. */
+bool zs_preset_rep_find(zs_preset *out, const char *name);
+const char *zs_preset_rep_name(size_t i);
+
+#endif
