@@ -112,6 +112,7 @@ const zs_task zs_task_apply = {
      "  sample     as decode, with noise [S,N,C,H,W] of each step where it is not to be drawn\n"
      "  prior-eps  z_t, t -> out             grad       x0, t, noise -> loss, grad.<name>\n"
      "  prior-sample  z_T -> z, z_sem        probe      z_sem -> logits\n"
+     "             RDMs take y too where they know classes, and noise [S,N,dim], and draw rep\n"
      "  edit       z_sem -> z_sem, moved by --attr\n"
      "A vision transformer takes `image` in [0,1], of any size, instead of x0, and also gives\n"
      "rep, the same as z_sem, and features and head, which it was made of.\n"

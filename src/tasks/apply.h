@@ -29,8 +29,11 @@ int zs_apply_floats(const zs_apply *a, zs_apply_tensor *t, const char *name, int
 /* Images [N,C,H,W] as NHWC. */
 int zs_apply_images(const zs_apply *a, zs_apply_tensor *t, const char *name);
 
-/* "t" [n], whole and inside the schedule; owned, zs_free. */
-int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n);
+/* "t" [n], whole and inside the schedule of the box; owned, zs_free. */
+int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n, zs_box box);
+
+/* "y" [n], classes; owned, zs_free. */
+int zs_apply_classes(const zs_apply *a, int64_t **y, int64_t n);
 
 /* What the generator is told of each of n samples: "rep" or "z_sem" [n,z_dim] when it takes
  * representations, "y" [n] when it takes classes. */
@@ -45,7 +48,7 @@ void zs_apply_cond_free(zs_apply_cond *c);
  * order; owned, zs_free. NULL, and ZS_OK, when the file has none. */
 int zs_apply_noise(const zs_apply *a, float **noise, int64_t steps, zs_shape s);
 
-/* Representations [n,z_dim] of any number. */
+/* Representations [n,z_dim] or [n,z_dim,1,1] of any number. */
 int zs_apply_codes(const zs_apply *a, zs_apply_tensor *z, const char *name);
 
 /* Adds an output. put takes data (from zs_alloc) over, the others copy; name outlives the write. */

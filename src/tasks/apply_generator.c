@@ -16,7 +16,7 @@ int zs_apply_eps(zs_apply *a)
     (void)zs_model_config_ports(zs_model_configuration(a->m), ZS_BOX_GENERATOR, &p);
     out.d[3] = p.out_channels;
     if (status == ZS_OK)
-        status = zs_apply_timesteps(a, &t, x.s.d[0]);
+        status = zs_apply_timesteps(a, &t, x.s.d[0], ZS_BOX_GENERATOR);
     if (status == ZS_OK)
         status = zs_apply_cond_read(a, &c, x.s.d[0]);
     if (status == ZS_OK && !(eps = zs_alloc((size_t)zs_shape_numel(&out), sizeof *eps)))
@@ -154,7 +154,7 @@ static int read_batch(const zs_apply *a, batch *b)
     if (status == ZS_OK)
         status = zs_model_check_images(a->m, b->x0.s, a->env->err);
     if (status == ZS_OK)
-        status = zs_apply_timesteps(a, &b->t, b->x0.s.d[0]);
+        status = zs_apply_timesteps(a, &b->t, b->x0.s.d[0], ZS_BOX_GENERATOR);
     if (status == ZS_OK && !zs_model_config_joint(zs_model_configuration(a->m)))
         status = zs_apply_cond_read(a, &b->cond, b->x0.s.d[0]);
     return status;

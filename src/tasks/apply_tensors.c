@@ -72,13 +72,14 @@ static int check_whole(const zs_apply *a, size_t i, int64_t n)
     return status;
 }
 
-/* Timesteps t [n], checked against the model's T. */
-int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n)
+/* Timesteps t [n], checked against the T of the box. */
+int zs_apply_timesteps(const zs_apply *a, int64_t **t, int64_t n, zs_box box)
 {
     long i = need(a, "t", 1);
     if (i < 0)
         return (int)i;
-    int64_t steps = zs_model_configuration(a->m)->diffusion.T;
+    const zs_model_config *c = zs_model_configuration(a->m);
+    int64_t steps = box == ZS_BOX_PRIOR ? c->latent.T : c->diffusion.T;
     if (zs_tensorfile_info(a->in, (size_t)i)->numel != n)
         return zs_fail(a->env->err, ZS_E_INVALID, "%s: 't' must have one entry per sample (%lld)",
                        zs_apply_path(a), (long long)n);
@@ -112,7 +113,7 @@ static int read_representation(const zs_apply *a, zs_apply_tensor *z, int64_t n,
     return status;
 }
 
-static int read_classes(const zs_apply *a, int64_t **y, int64_t n)
+int zs_apply_classes(const zs_apply *a, int64_t **y, int64_t n)
 {
     long i = need(a, "y", 1);
     if (i < 0)
@@ -131,7 +132,7 @@ int zs_apply_cond_read(const zs_apply *a, zs_apply_cond *c, int64_t n)
     zs_ports p;
     (void)zs_model_config_ports(zs_model_configuration(a->m), ZS_BOX_GENERATOR, &p);
     int status = p.z_dim ? read_representation(a, &c->z, n, p.z_dim) : ZS_OK;
-    return status == ZS_OK && p.classes ? read_classes(a, &c->y, n) : status;
+    return status == ZS_OK && p.classes ? zs_apply_classes(a, &c->y, n) : status;
 }
 
 void zs_apply_cond_free(zs_apply_cond *c)
@@ -141,10 +142,11 @@ void zs_apply_cond_free(zs_apply_cond *c)
     *c = (zs_apply_cond){0};
 }
 
-/* [steps,n,C,H,W] for images, [steps,n,dim] for codes. */
+/* [steps,n,C,H,W] for images, [steps,n,dim] or [steps,n,dim,1,1] for codes. */
 static bool noise_fits(const zs_tensorinfo *t, int64_t steps, const zs_shape *s)
 {
-    if (t->nd != s->nd + 1 || t->shape[0] != steps || t->shape[1] != s->d[0])
+    bool pixel = s->nd == 2 && t->nd == 5 && t->shape[3] == 1 && t->shape[4] == 1;
+    if ((t->nd != s->nd + 1 && !pixel) || t->shape[0] != steps || t->shape[1] != s->d[0])
         return false;
     return s->nd == 2 ? t->shape[2] == s->d[1]
                       : t->shape[2] == s->d[3] && t->shape[3] == s->d[1] && t->shape[4] == s->d[2];
@@ -207,11 +209,15 @@ int zs_apply_put_images(zs_apply *a, const char *name, const float *x, zs_shape 
     return zs_apply_put(a, name, 4, (int64_t[]){s.d[0], s.d[3], s.d[1], s.d[2]}, p);
 }
 
-/* Codes [n,dim] of the tensor `name`. */
+/* Codes [n,dim] of the tensor `name`; RCG has them as images of one pixel. */
 int zs_apply_codes(const zs_apply *a, zs_apply_tensor *z, const char *name)
 {
     int64_t dim = zs_model_config_z_dim(zs_model_configuration(a->m));
-    int status = zs_apply_floats(a, z, name, 2);
+    long i = zs_tensorfile_find(a->in, name);
+    const zs_tensorinfo *t = i < 0 ? NULL : zs_tensorfile_info(a->in, (size_t)i);
+    bool pixel = t && t->nd == 4 && t->shape[2] == 1 && t->shape[3] == 1;
+    int status = zs_apply_floats(a, z, name, pixel ? 4 : 2);
+    z->s.nd = 2;
     if (status == ZS_OK && z->s.d[1] != dim)
         status = zs_fail(a->env->err, ZS_E_INVALID,
                          "%s: '%s' has %lld columns and the model's codes have %lld",

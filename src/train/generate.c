@@ -155,6 +155,16 @@ int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
     return run(g, ZS_BOX_GENERATOR, x, xs, err);
 }
 
+int zs_generation_steps(int64_t *n, const zs_generation *g, zs_box box, zs_error *err)
+{
+    zs_schedule s;
+    const zs_model_config *c = zs_model_configuration(g->model);
+    int status = spaced_schedule(&s, g, box == ZS_BOX_PRIOR ? &c->latent : &c->diffusion, err);
+    *n = s.n;
+    zs_schedule_free(&s);
+    return status;
+}
+
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err)
 {
     const zs_model_config *c = zs_model_configuration(g->model);

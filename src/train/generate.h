@@ -34,6 +34,9 @@ int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err);
  * same ZS_E_INVALID as zs_generate, before any work is done. */
 int zs_generation_check(const zs_generation *g, zs_error *err);
 
+/* How many steps the sampler really takes in that box: of "ldm30" 31. Errors as above. */
+int zs_generation_steps(int64_t *n, const zs_generation *g, zs_box box, zs_error *err);
+
 /* Samples codes with the latent prior: z [n, z_dim] holds standard normal noise and is replaced
  * by a normalised code (DDIM, no clamping); model, steps, eta, noise and ui of g are used. */
 int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err);
