@@ -244,6 +244,30 @@ class NetRow:
             yield "compile nhwc", self.call(torch.channels_last, compiled=True)
 
 
+class VitRow:
+    def __init__(self, name, tensors):
+        weights = {k.removeprefix("param."): v for k, v in tensors.items()
+                   if k.startswith("param.")}
+        self.model, self.t = networks.VisionTransformer(weights, heads=12).eval(), tensors
+
+    def call(self, fmt, compiled=False):
+        model = copy.deepcopy(self.model).to(memory_format=fmt)
+        if compiled:
+            model = torch.compile(model)
+        x = self.t["x"].contiguous(memory_format=fmt)
+        return lambda: model(x)
+
+    def check(self, checks):
+        checks.add("features", self.call(torch.contiguous_format)(), self.t["features"])
+
+    def variants(self, compiled):
+        yield "eager nchw", self.call(torch.contiguous_format)
+        yield "eager nhwc", self.call(torch.channels_last)
+        if compiled:
+            torch._inductor.config.freezing = True
+            yield "compile nhwc", self.call(torch.channels_last, compiled=True)
+
+
 class Optimiser:
     """Clipping, fused Adam or AdamW, and the moving average of the weights."""
 
@@ -382,7 +406,7 @@ class PriorRow(StepRow):
         return torch.nn.functional.l1_loss(model(z_t, t), noise)
 
 
-SIDES = {"conv": ConvRow, "adagn": AdagnRow, "eps": NetRow, "encode": NetRow, "train": TrainRow,
+SIDES = {"conv": ConvRow, "adagn": AdagnRow, "eps": NetRow, "encode": NetRow, "vit": VitRow, "train": TrainRow,
          "prior": PriorRow}
 
 
@@ -481,6 +505,8 @@ def section_ops(b):
 def section_networks(b):
     for name in ("eps-ffhq64-n8", "eps-ffhq128-n1", "eps-ffhq256-n1", "encode-ffhq64-n8"):
         b.compare(name, 3.0, "networks")
+    for name in ("vit-b16-n1", "vit-b16-n8"):
+        b.compare(name, 1.3, "networks")
 
 
 def section_training(b):

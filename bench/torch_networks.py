@@ -293,3 +293,46 @@ class Ddim:
         for i in range(len(self.t)):
             x = self._move(eps_fn, x, i, self.abar[i + 1] if i + 1 < len(self.t) else 0.0)
         return x
+
+
+class VitBlock(nn.Module):
+    """norm1, attn.{qkv,proj}, norm2, mlp.{fc1,fc2}, as timm names them"""
+
+    def __init__(self, width, hidden, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width),
+                                   "proj": nn.Linear(width, width)})
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
+
+    def forward(self, x):
+        n, t, c = x.shape
+        qkv = self.attn["qkv"](self.norm1(x)).view(n, t, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, c)
+        x = x + self.attn["proj"](h)
+        return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))
+
+
+class VisionTransformer(nn.Module):
+    """images [N,3,side,side] -> the class token after the last norm [N,width]; sizes are those of
+    the weights"""
+
+    def __init__(self, weights, heads):
+        super().__init__()
+        width, channels, patch, _ = weights["patch_embed.proj.weight"].shape
+        hidden = weights["blocks.0.mlp.fc1.weight"].shape[0]
+        depth = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros_like(weights["pos_embed"]))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(channels, width, patch, patch)})
+        self.blocks = nn.Sequential(*[VitBlock(width, hidden, heads) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.load_state_dict(weights)
+
+    def forward(self, x):
+        x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
+        return self.norm(self.blocks(x))[:, 0]

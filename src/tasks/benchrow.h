@@ -41,7 +41,7 @@ struct zs_bench_row {
 extern const zs_bench_row zs_bench_rows[]; /* ends with name NULL */
 
 extern const zs_bench_kind zs_bench_conv_fwd, zs_bench_conv_dx, zs_bench_conv_dw, zs_bench_adagn,
-    zs_bench_eps, zs_bench_encode, zs_bench_train, zs_bench_prior;
+    zs_bench_eps, zs_bench_encode, zs_bench_vit, zs_bench_train, zs_bench_prior;
 
 /* n standard normals, stream `index` of the benchmark's randomness. */
 void zs_bench_fill(float *p, size_t n, uint64_t seed, uint64_t index);
