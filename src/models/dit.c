@@ -5,6 +5,9 @@
 
 static const float NORM_EPS = 1e-6f;
 
+/* Guidance moves the first three channels alone, as the authors do for exact reproducibility. */
+enum { GUIDED = 3 };
+
 int zs_dit_heads(int64_t hidden)
 {
     static const struct {
@@ -191,12 +194,17 @@ static void ports(const void *config, zs_ports *p)
                     .z_dim = c->z_dim,
                     .classes = c->z_dim ? 0 : c->classes,
                     .unit = c->patch,
-                    .side = c->grid * c->patch};
+                    .side = c->grid * c->patch,
+                    .guided = !c->substitute            ? 0
+                              : c->in_channels < GUIDED ? c->in_channels
+                                                        : GUIDED,
+                    .z_drop = c->z_drop,
+                    .y_drop = c->z_dim ? 0 : c->class_drop};
 }
 
 static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
 {
-    const zs_dit_inputs inputs = {in->x, in->t, in->z, ZS_NONE, in->y};
+    const zs_dit_inputs inputs = {in->x, in->t, in->z, in->drop, in->y};
     return zs_dit_build(nn, config, &inputs);
 }
 

@@ -37,9 +37,9 @@ typedef struct zs_dit_inputs {
     zs_tid y;    /* [N] rows of the class table; used when z is ZS_NONE */
 } zs_dit_inputs;
 
-/* -> [N,H,W,in_channels], or [N,H,W,2 in_channels] = [eps | v] with learn_sigma. Parameters are registered in the official order, those of the class
- * table also when it is not used. Names start at the prefix of nn. pos_embed and the table get no
- * gradient, as in the authors' code. */
+/* -> [N,H,W,in_channels], or [N,H,W,2 in_channels] = [eps | v] with learn_sigma. Parameters are
+ * registered in the official order, those of the class table also when it is not used. Names start
+ * at the prefix of nn. pos_embed and the unused table get no gradient, as in the authors' code. */
 zs_tid zs_dit_build(zs_nn *nn, const zs_dit_config *c, const zs_dit_inputs *in);
 
 extern const zs_arch zs_arch_dit;

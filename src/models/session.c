@@ -19,7 +19,9 @@ struct zs_session {
     zs_net step, time;
     zs_box box;
     zs_shape xs;
-    float *y;        /* [n] classes as the graph takes them, or NULL */
+    float *y; /* [n] classes as the graph takes them, or NULL */
+    float *z; /* [n,z_dim] for graphs that need more than what codes alone give, or NULL */
+    int64_t z_dim;
     float *drop;     /* [n] as in zs_cond, or NULL */
     int64_t out_dim; /* floats per sample */
     uint64_t weights;
@@ -173,7 +175,9 @@ static int run_piece(zs_session *s, float *out, const float *x, int64_t first, i
         copy_rows(e, &s->code_rows, true, first, n, 1);
     if (s->y)
         memcpy(zs_exec_input(e, "y"), s->y + first, (size_t)n * sizeof *s->y);
-    float *drop = zs_exec_input(e, "drop");
+    float *z = zs_exec_input(e, "z"), *drop = zs_exec_input(e, "drop");
+    if (z && s->z)
+        memcpy(z, s->z + first * s->z_dim, (size_t)(n * s->z_dim) * sizeof *z);
     for (int64_t i = 0; drop && i < n; i++)
         drop[i] = s->drop ? s->drop[first + i] : 0.0f;
     status = run_part(s, e, err);
@@ -222,6 +226,7 @@ void zs_session_free(zs_session **s)
         return;
     zs_free((*s)->t);
     zs_free((*s)->y);
+    zs_free((*s)->z);
     zs_free((*s)->drop);
     zs_free((*s)->time_rows.rows);
     zs_free((*s)->code_rows.rows);
@@ -239,6 +244,18 @@ static int check(zs_model *m, zs_box box, zs_shape xs, const zs_cond *cond, cons
     for (int64_t i = 0; status == ZS_OK && i < steps; i++)
         status = zs_model_check_timestep(m, box, t[i], err);
     return status;
+}
+
+/* Codes, for graphs that join them with other inputs. */
+static int copy_codes(zs_session *s, const float *z, zs_error *err)
+{
+    s->z_dim = zs_model_config_z_dim(&s->m->config);
+    size_t n = (size_t)(s->xs.d[0] * s->z_dim);
+    s->z = zs_alloc(n, sizeof *s->z);
+    if (!s->z)
+        return zs_fail_nomem(err, (unsigned long long)n * sizeof *s->z, "codes");
+    memcpy(s->z, z, n * sizeof *s->z);
+    return ZS_OK;
 }
 
 /* Copies of timesteps, classes and what is dropped. */
@@ -288,6 +305,8 @@ int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const
                       .time_rows = {.input = "t"},
                       .code_rows = {.input = "z"}};
     status = copy_lists(s, t, cond, err);
+    if (status == ZS_OK && cond->z)
+        status = copy_codes(s, cond->z, err);
     if (status == ZS_OK && cond->z)
         status = prepare_codes(s, cond->z, err);
     if (status < 0)

@@ -18,6 +18,8 @@ static const struct function {
                  {"sample", ZS_BOX_GENERATOR, true, false, zs_apply_sample},
                  {"prior-eps", ZS_BOX_PRIOR, true, false, zs_apply_prior_eps},
                  {"prior-sample", ZS_BOX_PRIOR, true, false, zs_apply_prior_sample},
+                 {"first-stage-encode", ZS_BOX_FIRST_STAGE, true, false, zs_apply_to_latents},
+                 {"first-stage-decode", ZS_BOX_FIRST_STAGE, true, false, zs_apply_from_latents},
                  {"probe", ZS_BOX_PROBE, true, false, zs_apply_probe},
                  {"edit", ZS_BOX_PROBE, true, false, zs_apply_edit},
                  {"grad", ZS_BOX_GENERATOR, false, true, zs_apply_grad},
@@ -30,7 +32,7 @@ static const struct function *find_function(zs_task_env *env)
             return f;
     zs_fail(env->err, ZS_E_INVALID,
             "apply: there is no function '%s'; the functions are encode eps decode invert "
-            "sample prior-eps prior-sample probe edit grad",
+            "sample prior-eps prior-sample first-stage-encode first-stage-decode probe edit grad",
             zs_arg(env, 0));
     return NULL;
 }
@@ -114,6 +116,8 @@ const zs_task zs_task_apply = {
      "  prior-sample  z_T -> z, z_sem        probe      z_sem -> logits\n"
      "             RDMs take y too where they know classes, and noise [S,N,dim], and draw rep\n"
      "  edit       z_sem -> z_sem, moved by --attr\n"
+     "  first-stage-encode  x0 -> latents, times their scale; with noise, where the first stage\n"
+     "             has variances, drawn; first-stage-decode  latents -> x0\n"
      "A vision transformer takes `image` in [0,1], of any size, instead of x0, and also gives\n"
      "rep, the same as z_sem, and features and head, which it was made of.\n"
      "Generators of a frozen encoder's representations take rep for z_sem, and y where they know\n"

@@ -63,6 +63,8 @@ int zs_apply_invert(zs_apply *a);
 int zs_apply_sample(zs_apply *a);
 int zs_apply_prior_eps(zs_apply *a);
 int zs_apply_prior_sample(zs_apply *a);
+int zs_apply_to_latents(zs_apply *a);
+int zs_apply_from_latents(zs_apply *a);
 int zs_apply_probe(zs_apply *a);
 int zs_apply_edit(zs_apply *a);
 int zs_apply_grad(zs_apply *a);

@@ -45,7 +45,7 @@ static int apply_sampler(zs_apply *a, const char *in, const char *out, zs_genera
     g->stage = zs_arg(a->env, 0);
     int status = zs_apply_images(a, &x, in);
     if (status == ZS_OK)
-        status = zs_model_check_images(a->m, x.s, a->env->err);
+        status = zs_model_check_states(a->m, x.s, a->env->err);
     if (status == ZS_OK)
         status = zs_apply_cond_read(a, &c, x.s.d[0]);
     if (status == ZS_OK)

@@ -68,6 +68,9 @@ static int check_codes(const sample *s)
             "%s: the statistics of the codes are missing; join the file that holds them, "
             "as in last.ckpt,latent.pkl",
             spec);
+    if (zs_opt_flag(s->env, "predict-x0") && zs_model_has(s->m, ZS_BOX_FIRST_STAGE))
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "%s: --predict-x0 shows images, and this generator works on latents", spec);
     if (s->dim == 0 && is_conditional(s))
         return zs_fail(s->env->err, ZS_E_INVALID,
                        "%s: --attr and --class need a model with codes, and this is a DDPM", spec);
@@ -164,14 +167,13 @@ static int run_batch(sample *s, int64_t first, int64_t n)
     g.noise = (zs_noise){.seed = s->seed, .first = (uint64_t)first};
     g.cond.z = s->z ? s->z + first * s->dim : NULL;
     zs_span_begin(&s->span, (double)first, (double)n);
-    zs_draw_xt(s->x, xs, s->seed, (uint64_t)first);
     int status = strip ? zs_strip_begin(&s->strip, g.steps, s->e, n, s->env->err) : ZS_OK;
     if (strip) {
         g.watch = zs_strip_watch;
         g.watch_ctx = &s->strip;
     }
     if (status == ZS_OK)
-        status = zs_generate(&g, s->x, xs, s->env->err);
+        status = zs_generate_images(&g, s->x, xs, s->env->err);
     if (status == ZS_OK && strip)
         status = zs_strip_write(&s->strip, s->dir, xs, s->env->err);
     return status < 0 ? status : write_images(s, first, n);

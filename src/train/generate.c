@@ -155,6 +155,26 @@ int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
     return run(g, ZS_BOX_GENERATOR, x, xs, err);
 }
 
+int zs_generate_images(const zs_generation *g, float *x, zs_shape xs, zs_error *err)
+{
+    zs_ports p;
+    bool first = zs_model_config_ports(zs_model_configuration(g->model), ZS_BOX_FIRST_STAGE, &p);
+    if (!first) {
+        zs_draw_xt(x, xs, g->noise.seed, g->noise.first);
+        return zs_generate(g, x, xs, err);
+    }
+    zs_shape s = zs_shape4(xs.d[0], xs.d[1] / p.unit, xs.d[2] / p.unit, p.out_channels);
+    float *z = zs_alloc((size_t)zs_shape_numel(&s), sizeof *z);
+    if (!z)
+        return zs_fail_nomem(err, (unsigned long long)zs_shape_numel(&s) * sizeof *z, "latents");
+    zs_draw_xt(z, s, g->noise.seed, g->noise.first);
+    int status = zs_generate(g, z, s, err);
+    if (status == ZS_OK)
+        status = zs_model_from_latents(g->model, x, z, s, err);
+    zs_free(z);
+    return status;
+}
+
 int zs_generation_steps(int64_t *n, const zs_generation *g, zs_box box, zs_error *err)
 {
     zs_schedule s;

@@ -30,6 +30,10 @@ typedef struct zs_generation {
  * guided; ZS_E_CANCELLED, ZS_E_NOMEM. */
 int zs_generate(const zs_generation *g, float *x, zs_shape xs, zs_error *err);
 
+/* Images x, shape xs = [n,H,W,channels], of fresh noise: x_T from zs_draw_xt with the seed and the
+ * first image of g->noise, zs_generate and, where there is one, the first stage. */
+int zs_generate_images(const zs_generation *g, float *x, zs_shape xs, zs_error *err);
+
 /* Whether the sampler can make g->steps steps of the model's schedule, and the model be guided; the
  * same ZS_E_INVALID as zs_generate, before any work is done. */
 int zs_generation_check(const zs_generation *g, zs_error *err);

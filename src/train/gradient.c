@@ -63,7 +63,7 @@ static int check_batch(zs_gradient_config *c, zs_error *err)
 static int build(zs_graph **graph, const zs_gradient_config *c, zs_error *err)
 {
     const zs_model_config *m = c->model;
-    zs_shape xs = zs_shape4(c->micro, m->image_size, m->image_size, m->channels);
+    zs_shape xs = zs_model_config_states(m, c->micro);
     if (c->objective == ZS_OBJECTIVE_CODES)
         return zs_prior_graph_build(graph, c->layout, m, c->micro, c->dropout, err);
     return zs_train_graph_build(graph, c->layout, m, xs, c->dropout, err);
@@ -99,8 +99,9 @@ static int plan(zs_gradient *g, zs_error *err)
 static void measure(zs_gradient *g)
 {
     const zs_model_config *m = g->c.model;
-    g->numel = g->c.objective == ZS_OBJECTIVE_CODES ? zs_model_config_z_dim(m)
-                                                    : m->image_size * m->image_size * m->channels;
+    zs_shape states = zs_model_config_states(m, 1);
+    g->numel =
+        g->c.objective == ZS_OBJECTIVE_CODES ? zs_model_config_z_dim(m) : zs_shape_numel(&states);
     (void)zs_model_config_ports(
         m, g->c.objective == ZS_OBJECTIVE_CODES ? ZS_BOX_PRIOR : ZS_BOX_GENERATOR, &g->ports);
     g->target_numel = g->c.objective == ZS_OBJECTIVE_CLASSES ? m->classes : g->numel;

@@ -6,6 +6,7 @@
 
 #include "diffusion/diffusion.h"
 #include "models/dit.h"
+#include "train/generate.h"
 #include "train/optim.h"
 
 #include <math.h>
@@ -767,6 +768,43 @@ static void opens_the_authors_file(void **state)
     zs_tensorfile_close(&f);
 }
 
+/* Sessions, guidance and variances as commands use them. */
+static void generates(void **state)
+{
+    (void)state;
+    golden_need(SET);
+    static const struct {
+        const char *noises, *sample;
+        size_t per;
+        double guidance;
+    } runs[] = {{"p25.noises", "p25.sample", 2, 1}, {"p25cfg.noises", "p25cfg.sample", 4, 1.5}};
+    zs_tensorfile *f = golden_open(SET, "golden.safetensors");
+    zs_model *m = open_model("", false);
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+        zs_shape s, unused;
+        size_t n;
+        zs_error err = {0};
+        float *x = golden_nhwc(f, "z", &s), *rep = golden_f32(f, "rep", &n);
+        float *want = golden_nhwc(f, runs[i].sample, &unused);
+        float *noise = steps_nhwc(f, runs[i].noises, runs[i].per);
+        const zs_generation g = {.model = m,
+                                 .sampler = &zs_sampler_ddpm,
+                                 .steps = STEPS,
+                                 .guidance = runs[i].guidance,
+                                 .cond = {.z = rep},
+                                 .noise = {.recorded = noise}};
+        if (zs_generate(&g, x, s, &err) < 0)
+            fail_msg("%s", err.message);
+        check(runs[i].sample, "model", golden_norm_error(x, want, 2 * IMAGE), 1e-3);
+        zs_free(x);
+        zs_free(rep);
+        zs_free(want);
+        zs_free(noise);
+    }
+    zs_model_close(&m);
+    zs_tensorfile_close(&f);
+}
+
 static void asks_for_the_heads(void **state)
 {
     (void)state;
@@ -837,6 +875,7 @@ int main(void)
         cmocka_unit_test(has_the_official_names),
         cmocka_unit_test(refuses_other_images),
         cmocka_unit_test(opens_the_authors_file),
+        cmocka_unit_test(generates),
         cmocka_unit_test(asks_for_the_heads),
         cmocka_unit_test(joins_its_first_stage),
     };
