@@ -210,8 +210,14 @@ def load_bundle(path):
         config = json.loads(f.metadata()["zsem"])
     config["generator"].setdefault("z_dim", 0)
     with torch.device("meta"):
-        model = networks.Autoencoder(config["generator"], config["encoder"])
+        if config["generator"]["arch"] == "adm":
+            model = networks.Adm(config["generator"])
+        else:
+            model = networks.Autoencoder(config["generator"], config["encoder"])
     return model.load(load_file(path)).eval(), config
+
+
+PRESET = {"eps-adm64-n8": "adm64-rep"}  # where it is not in the name of the row
 
 
 class NetRow:
@@ -219,8 +225,9 @@ class NetRow:
 
     def __init__(self, name, tensors):
         self.encoder = name.startswith("encode")
-        model, _ = load_bundle(WORK / f"{name.split('-')[1]}.model.safetensors")
-        self.model = model.encoder if self.encoder else model.unet
+        model, _ = load_bundle(WORK / f"{PRESET.get(name, name.split('-')[1])}.model.safetensors")
+        self.model = (model if isinstance(model, networks.Adm)
+                      else model.encoder if self.encoder else model.unet)
         self.t = tensors
 
     def call(self, fmt, compiled=False):
@@ -507,6 +514,7 @@ def section_networks(b):
         b.compare(name, 3.0, "networks")
     for name in ("vit-b16-n1", "vit-b16-n8"):
         b.compare(name, 1.3, "networks")
+    b.compare("eps-adm64-n8", 2.8, "networks")
 
 
 def section_training(b):

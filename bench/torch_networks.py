@@ -106,6 +106,11 @@ def has_attention(c, level):
     return level in c["attention_levels"]
 
 
+def attention(c, channels):
+    """So many heads, or heads of so many channels."""
+    return Attention(channels, channels // c["head_channels"] if "head_channels" in c else c["heads"])
+
+
 def way_down(c, make):
     """Blocks of the way down, and the channels each leaves."""
     ch = c["channels"]
@@ -115,7 +120,7 @@ def way_down(c, make):
         for _ in range(c["num_res_blocks"]):
             layers = [make(left[-1], out)]
             if has_attention(c, level):
-                layers.append(Attention(out, c["heads"]))
+                layers.append(attention(c, out))
             blocks.append(Block(*layers))
             left.append(out)
         if level + 1 < len(ch):
@@ -138,15 +143,14 @@ class UNet(nn.Module):
         self.time_embed = nn.ModuleDict({"time_embed": time_embed}) if z_dim else time_embed
         blocks, skips = way_down(c, make)
         self.input_blocks = nn.ModuleList(blocks)
-        self.middle_block = Block(make(ch[-1], ch[-1]), Attention(ch[-1], c["heads"]),
-                                  make(ch[-1], ch[-1]))
+        self.middle_block = Block(make(ch[-1], ch[-1]), attention(c, ch[-1]), make(ch[-1], ch[-1]))
         up, now = [], ch[-1]
         for level in reversed(range(len(ch))):
             for i in range(c["num_res_blocks"] + 1):
                 layers = [make(now + skips.pop(), ch[level])]
                 now = ch[level]
                 if has_attention(c, level):
-                    layers.append(Attention(now, c["heads"]))
+                    layers.append(attention(c, now))
                 if level > 0 and i == c["num_res_blocks"]:
                     layers.append(make(now, now, resample="up"))
                 up.append(Block(*layers))
@@ -157,6 +161,9 @@ class UNet(nn.Module):
 
     def forward(self, x, t, z=None):
         emb = (self.time_embed["time_embed"] if self.z_dim else self.time_embed)(t)
+        return self.trunk(x, emb, z)
+
+    def trunk(self, x, emb, z=None):
         kept = []
         for block in self.input_blocks:
             x = block(x, emb, z)
@@ -165,6 +172,24 @@ class UNet(nn.Module):
         for block in self.output_blocks:
             x = block(torch.cat([x, kept.pop()], dim=1), emb, z)
         return self.out(x)
+
+
+class Adm(UNet):
+    """eps and v of (x_t, t, representation): the representation is a term of the time embedding."""
+
+    def __init__(self, c):
+        embed = 4 * c["model_channels"]
+        out = c["in_channels"] * (2 if c["learn_sigma"] else 1)
+        super().__init__({**c, "z_dim": 0, "embed_channels": embed, "out_channels": out})
+        self.rep_proj = nn.Linear(c["rep_dim"], embed)
+
+    def load(self, tensors):
+        self.load_state_dict({k.removeprefix("generator."): v for k, v in tensors.items()},
+                             assign=True)
+        return self
+
+    def forward(self, x, t, rep):
+        return self.trunk(x, self.time_embed(t) + self.rep_proj(rep))
 
 
 class SemanticEncoder(nn.Module):
