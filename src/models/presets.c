@@ -183,9 +183,20 @@ static void fill_classifier(zs_model_config *c, const zs_model_config *autoencod
     c->unet = (zs_unet_config){.model_channels = autoencoder->unet.model_channels};
 }
 
+static const char *own_name(size_t i)
+{
+    return i < ROWS ? rows[i].name : NULL;
+}
+
 const char *zs_preset_name(size_t i)
 {
-    return i < ROWS ? rows[i].name : zs_preset_rep_name(i - ROWS);
+    static const char *(*const names[])(size_t) = {own_name, zs_preset_rep_name,
+                                                   zs_preset_rdm_name};
+    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
+        for (size_t j = 0; names[k](j); j++)
+            if (i-- == 0)
+                return names[k](j);
+    return NULL;
 }
 
 static int unknown(const char *name, zs_error *err)
@@ -218,5 +229,6 @@ int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
         fill_classifier(&out->encoder, &out->autoencoder);
         return ZS_OK;
     }
-    return zs_preset_rep_find(out, name) ? ZS_OK : unknown(name, err);
+    return zs_preset_rep_find(out, name) || zs_preset_rdm_find(out, name) ? ZS_OK
+                                                                          : unknown(name, err);
 }

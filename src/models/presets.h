@@ -13,6 +13,7 @@ typedef struct zs_preset_train {
     const char *optimizer; /* "adam" or "adamw" */
     const char *loss;      /* "mse", "l1" or "xent" */
     bool flip;             /* mirror images with probability 1/2 */
+    bool lit_ema;          /* the average warms up and comes before the step (zs_optim_config) */
 } zs_preset_train;
 
 typedef struct zs_preset {

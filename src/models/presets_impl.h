@@ -9,4 +9,8 @@
 bool zs_preset_rep_find(zs_preset *out, const char *name);
 const char *zs_preset_rep_name(size_t i);
 
+/* Likewise of representation diffusion models. */
+bool zs_preset_rdm_find(zs_preset *out, const char *name);
+const char *zs_preset_rdm_name(size_t i);
+
 #endif

@@ -105,6 +105,7 @@ void zs_train_fill(zs_train_config *c, const zs_preset_train *t)
     c->optim.decoupled = strcmp(t->optimizer, "adamw") == 0;
     c->optim.clip = t->clip;
     c->optim.ema = t->ema;
+    c->optim.ema_warmup = c->optim.ema_first = t->lit_ema;
     c->optim.warmup = t->warmup;
     c->batch = t->batch;
     c->flip = t->flip ? 0.5 : 0.0;
@@ -227,7 +228,7 @@ static const struct kind {
 } kinds[] = {{"autoencoder", train_autoencoder, IMAGES},
              {"ddpm", train_ddpm, IMAGES},
              {"encoder", zs_train_encoder, IMAGES "objective test "},
-             {"prior", zs_train_prior, ANY STEPS "views codes "},
+             {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond "},
              {"probe", zs_train_probe, ANY "labels attr test shots unlabelled views codes "},
              {NULL, NULL, NULL}};
 
@@ -284,6 +285,10 @@ static const zs_option options[] = {
      "prior, probe: codes of each image: 2 mirrors it too, more are random crops"},
     {"objective", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
      "encoder: supervised, by the classes of the images"},
+    {"arch", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
+     "prior: latent_mlp, or rdm as in representation-conditioned generation"},
+    {"class-cond", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "prior: an rdm that is told the class of each image"},
     {"codes", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
      "prior, probe: where the codes are kept (RUN/codes.safetensors)"},
     ZS_OPTIONS_END};
@@ -298,6 +303,7 @@ static const char *const examples[] = {
     "--out "
     "runs/features",
     "zsem train prior share/fashion32.safetensors --data fashion-mnist --out runs/prior",
+    "zsem train prior runs/features --arch rdm --class-cond --data fashion-mnist --out runs/rdm",
     "zsem train probe runs/prior --data fashion-mnist --test fashion-mnist:test --out runs/probe",
     "zsem train probe last.ckpt,latent.pkl --data celeba/ --labels list_attr_celeba.txt --out "
     "runs/attributes",

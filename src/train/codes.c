@@ -36,6 +36,13 @@ uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h)
     return h;
 }
 
+void zs_encoder_note(zs_model_config *c, const zs_model *m, const char *name)
+{
+    (void)snprintf(c->rep_name, sizeof c->rep_name, "%.*s", (int)sizeof c->rep_name - 1, name);
+    (void)snprintf(c->rep_fingerprint, sizeof c->rep_fingerprint, "%016" PRIx64,
+                   zs_encoder_fingerprint(m, 0));
+}
+
 uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views)
 {
     return zs_encoder_fingerprint(m, mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views));
@@ -302,6 +309,17 @@ static bool take_stats(zs_codes *c, const zs_model *m)
     return true;
 }
 
+/* Representations that their encoder has standardised stay as they are. */
+static bool keep_standardised(zs_codes *c, const zs_model *m)
+{
+    const zs_model_config *config = zs_model_configuration(m);
+    for (int64_t k = 0; k < c->dim; k++) {
+        c->mean[k] = 0.0f;
+        c->std[k] = 1.0f;
+    }
+    return config->vit.depth > 0 && config->vit.standardise;
+}
+
 static int fill_stats(zs_codes *c, const zs_model *m, zs_error *err)
 {
     int64_t rows = c->views * c->n;
@@ -309,7 +327,7 @@ static int fill_stats(zs_codes *c, const zs_model *m, zs_error *err)
     c->std = zs_alloc((size_t)c->dim, sizeof *c->std);
     if (!c->mean || !c->std)
         return zs_fail_nomem(err, (unsigned long long)c->dim * 8, "statistics of codes");
-    if (take_stats(c, m))
+    if (take_stats(c, m) || keep_standardised(c, m))
         return ZS_OK;
     for (int64_t k = 0; k < c->dim; k++) {
         double sum = 0.0, square = 0.0;

@@ -46,7 +46,7 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
         {"number of loader threads", "1 to 256", c->loader_threads,
          c->loader_threads >= 1 && c->loader_threads <= ZS_THREADS_MAX},
         {"image size", "1 to 65536", (double)c->model.image_size,
-         c->model.image_size >= 1 && c->model.image_size <= 65536},
+         c->base || (c->model.image_size >= 1 && c->model.image_size <= 65536)},
     };
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++)
         if (!checks[i].ok)

@@ -17,6 +17,7 @@ typedef struct codes {
     const zs_ui *ui;
     float *x;       /* [batch,dim], normalised */
     int64_t *index; /* [batch] image of each */
+    int64_t *y;     /* [batch] class of each, or NULL when the prior is not told */
     int64_t batch, position;
     uint64_t seed;
     zs_params *layout; /* of the whole model */
@@ -26,6 +27,30 @@ typedef struct codes {
 } codes;
 
 /* ---- set up ---- */
+
+static bool takes_classes(const zs_train_config *c)
+{
+    zs_ports p;
+    return zs_model_config_ports(&c->model, ZS_BOX_PRIOR, &p) && p.classes > 0;
+}
+
+static int check_classes(const codes *k, const zs_train_config *c, zs_error *err)
+{
+    char buf[512];
+    zs_ports p;
+    (void)zs_model_config_ports(&c->model, ZS_BOX_PRIOR, &p);
+    for (int64_t i = 0; p.classes && i < zs_source_count(k->source); i++) {
+        int label = zs_source_label(k->source, i);
+        if (label < 0 || label >= p.classes)
+            return zs_fail(
+                err, ZS_E_INVALID,
+                "%s: %s is of class %d, and the prior is to be told one of 0..%lld; give "
+                "every image a class, or leave --class-cond out",
+                c->data, zs_source_name(k->source, i, buf, sizeof buf), label,
+                (long long)p.classes - 1);
+    }
+    return ZS_OK;
+}
 
 static int open_codes(zs_subject *s, const zs_train_config *c, zs_error *err)
 {
@@ -41,7 +66,7 @@ static int open_codes(zs_subject *s, const zs_train_config *c, zs_error *err)
     if (s->count < 2)
         return zs_fail(err, ZS_E_INVALID,
                        "%s: one image has no distribution to learn; give --data more", c->data);
-    return ZS_OK;
+    return check_classes(k, c, err);
 }
 
 /* The weights of the base at their places in the layout with a prior. */
@@ -130,9 +155,11 @@ static int start(zs_subject *s, const zs_train_config *c, int64_t first, zs_erro
     k->seed = c->seed;
     k->x = zs_alloc((size_t)c->batch, (size_t)k->codes.dim * sizeof *k->x);
     k->index = zs_alloc((size_t)c->batch, sizeof *k->index);
-    return k->x && k->index ? ZS_OK
-                            : zs_fail_nomem(err, (unsigned long long)(c->batch * k->codes.dim) * 4,
-                                            "a batch of codes");
+    k->y = takes_classes(c) ? zs_alloc((size_t)c->batch, sizeof *k->y) : NULL;
+    if (k->x && k->index && (k->y || !takes_classes(c)))
+        return ZS_OK;
+    return zs_fail_nomem(err, (unsigned long long)(c->batch * k->codes.dim) * 4,
+                         "a batch of codes");
 }
 
 /* ---- the loop's questions ---- */
@@ -148,9 +175,12 @@ static int next(zs_subject *s, zs_train_batch *b, zs_error *err)
         int64_t view = (int64_t)zs_rng_below(&r, (uint64_t)c->views);
         k->index[i] = zs_loader_sample_index(k->seed, c->n, k->position + i);
         zs_codes_normalise(c, k->x + i * c->dim, c->z + (view * c->n + k->index[i]) * c->dim);
+        if (k->y)
+            k->y[i] = zs_source_label(k->source, k->index[i]);
     }
     b->first = k->position;
     b->x = k->x;
+    b->cond.y = k->y;
     k->position += k->batch;
     return ZS_OK;
 }
@@ -161,17 +191,47 @@ static const char *name(const zs_subject *s, int64_t i, char *buf, size_t cap)
     return zs_source_name(k->source, k->index[i], buf, cap);
 }
 
+/* FD_STEPS where the process can be cut so; else as many as it can. */
+static int64_t steps_of(const zs_generation *g, int64_t T)
+{
+    const int64_t wanted[] = {FD_STEPS, T, T / 2, T / 4, T / 5, 1};
+    int64_t n;
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        zs_generation own = *g;
+        zs_error ignored = {0};
+        own.steps = wanted[i];
+        if (own.steps > 0 && zs_generation_steps(&n, &own, ZS_BOX_PRIOR, &ignored) == ZS_OK)
+            return own.steps;
+    }
+    return FD_STEPS;
+}
+
+/* Classes as the data has them, each as often. */
+static int draw_classes(int64_t **y, int64_t n, const codes *k, zs_error *err)
+{
+    *y = zs_alloc((size_t)n, sizeof **y);
+    if (!*y)
+        return zs_fail_nomem(err, (unsigned long long)n * sizeof **y, "classes");
+    for (int64_t i = 0; i < n; i++)
+        (*y)[i] = zs_source_label(k->source, zs_loader_sample_index(FD_SEED, k->codes.n, i));
+    return ZS_OK;
+}
+
 static int generate(float *z, int64_t n, codes *k, const zs_train_config *c, zs_error *err)
 {
     const zs_model_options o = {.backend = c->backend, .batch = PRIOR_BATCH};
-    zs_generation g = {.sampler = &zs_sampler_ddim, .steps = FD_STEPS};
-    int64_t T = c->model.latent.T;
-    if (T % FD_STEPS)
-        g.steps = T;
+    zs_generation g = {.sampler = &zs_sampler_ddim};
+    int64_t *y = NULL;
     int status = zs_model_wrap(&g.model, &c->model, k->weights, &o, err);
+    if (status == ZS_OK && k->y)
+        status = draw_classes(&y, n, k, err);
     zs_draw_code(z, n, k->codes.dim, FD_SEED, 0);
-    if (status == ZS_OK)
+    g.cond.y = y;
+    if (status == ZS_OK) {
+        g.steps = steps_of(&g, c->model.latent.T);
         status = zs_generate_codes(&g, z, n, err);
+    }
+    zs_free(y);
     zs_model_close(&g.model);
     return status;
 }
@@ -242,6 +302,7 @@ static void close_codes(zs_subject *s)
         zs_free(k->weights);
         zs_free(k->x);
         zs_free(k->index);
+        zs_free(k->y);
     }
     zs_free(k);
     s->self = NULL;

@@ -85,10 +85,10 @@ static void every_preset_is_valid(void **state)
     (void)state;
     for (size_t i = 0; zs_preset_name(i); i++) {
         zs_preset p = preset(zs_preset_name(i));
-        const zs_model_config *c[] = {&p.autoencoder, &p.ddpm, &p.generator};
+        const zs_model_config *c[] = {&p.autoencoder, &p.ddpm, &p.generator, &p.prior};
         int found = 0;
-        for (int k = 0; k < 3; k++) {
-            if (!zs_model_config_arch(c[k], ZS_BOX_GENERATOR, NULL))
+        for (int k = 0; k < 4; k++) {
+            if (!zs_model_config_arch(c[k], k < 3 ? ZS_BOX_GENERATOR : ZS_BOX_PRIOR, NULL))
                 continue;
             assert_int_equal(zs_model_config_validate(c[k], &err), ZS_OK);
             found++;
