@@ -122,10 +122,11 @@ static const zs_option options[] = {{"out", ZS_OPTION_TEXT, "FILE", "codes.safet
 
 static const char *const examples[] = {
     "zsem encode last.ckpt photos/ --out codes.safetensors",
-    "zsem encode share/fashion32.safetensors fashion-mnist:test --out z.npy", NULL};
+    "zsem encode share/fashion32.safetensors fashion-mnist:test --out z.npy",
+    "zsem encode mocov3-vit-b.pth.tar photos/ --out representations.npy", NULL};
 
 const zs_task zs_task_encode = {
-    {"encode", "MODEL IMAGES... [--out FILE] [options]", "write the semantic codes z_sem of images",
+    {"encode", "MODEL IMAGES... [--out FILE] [options]", "write the codes z_sem of images",
      "One row per image, in the order of the list; names are kept in the metadata.", 2, -1, options,
      examples},
     run};
