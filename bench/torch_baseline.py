@@ -275,6 +275,30 @@ class VitRow:
             yield "compile nhwc", self.call(torch.channels_last, compiled=True)
 
 
+class DitRow:
+    HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}
+
+    def __init__(self, name, tensors):
+        from safetensors.torch import load_file
+        preset = "-".join(name.split("-")[:2]) + "-rep"
+        weights = {k.removeprefix("generator."): v
+                   for k, v in load_file(WORK / f"{preset}.model.safetensors").items()}
+        heads = self.HEADS[weights["pos_embed"].shape[2]]
+        self.model, self.t = networks.Dit(weights, heads).eval(), tensors
+
+    def call(self, fmt, compiled=False):
+        model = copy.deepcopy(self.model).to(memory_format=fmt)
+        if compiled:
+            model = torch.compile(model)
+        x, t, z = self.t["x"].contiguous(memory_format=fmt), self.t["t"], self.t["z"]
+        return lambda: model(x, t, z)
+
+    def check(self, checks):
+        checks.add("eps", self.call(torch.contiguous_format)(), self.t["eps"])
+
+    variants = VitRow.variants
+
+
 class Optimiser:
     """Clipping, fused Adam or AdamW, and the moving average of the weights."""
 
@@ -413,7 +437,8 @@ class PriorRow(StepRow):
         return torch.nn.functional.l1_loss(model(z_t, t), noise)
 
 
-SIDES = {"conv": ConvRow, "adagn": AdagnRow, "eps": NetRow, "encode": NetRow, "vit": VitRow, "train": TrainRow,
+SIDES = {"conv": ConvRow, "adagn": AdagnRow, "eps": NetRow, "encode": NetRow, "vit": VitRow, "dit": DitRow,
+         "train": TrainRow,
          "prior": PriorRow}
 
 
@@ -512,7 +537,7 @@ def section_ops(b):
 def section_networks(b):
     for name in ("eps-ffhq64-n8", "eps-ffhq128-n1", "eps-ffhq256-n1", "encode-ffhq64-n8"):
         b.compare(name, 3.0, "networks")
-    for name in ("vit-b16-n1", "vit-b16-n8"):
+    for name in ("vit-b16-n1", "vit-b16-n8", "dit-s2-n8"):
         b.compare(name, 1.3, "networks")
     b.compare("eps-adm64-n8", 2.8, "networks")
 

@@ -361,3 +361,65 @@ class VisionTransformer(nn.Module):
         x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
         return self.norm(self.blocks(x))[:, 0]
+
+
+# ---- DiT of representation-conditioned generation ----
+
+class DitBlock(nn.Module):
+    def __init__(self, width, heads, mlp):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width),
+                                   "proj": nn.Linear(width, width)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, mlp), "fc2": nn.Linear(mlp, width)})
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def attention(self, x):
+        n, t, c = x.shape
+        qkv = self.attn["qkv"](x).view(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(*qkv)
+        return self.attn["proj"](y.transpose(1, 2).reshape(n, t, c))
+
+    def forward(self, x, c):
+        a = self.adaLN_modulation(c)[:, None].chunk(6, dim=2)
+        x = x + a[2] * self.attention(self.norm(x) * (1 + a[1]) + a[0])
+        h = F.gelu(self.mlp["fc1"](self.norm(x) * (1 + a[4]) + a[3]))
+        return x + a[5] * self.mlp["fc2"](h)
+
+
+class Dit(nn.Module):
+    """weights: state_dict of the generator; sizes follow from it."""
+
+    def __init__(self, weights, heads):
+        super().__init__()
+        proj = weights["x_embedder.proj.weight"]
+        width, _, self.patch, _ = proj.shape
+        depth = sum(k.endswith("attn.qkv.weight") for k in weights)
+        mlp = weights["blocks.0.mlp.fc1.weight"].shape[0]
+        self.pos_embed = nn.Parameter(weights["pos_embed"])
+        self.x_embedder = nn.ModuleDict({"proj": nn.Conv2d(proj.shape[1], width, self.patch, self.patch)})
+        self.t_embedder = nn.ModuleDict({"mlp": nn.Sequential(
+            nn.Linear(weights["t_embedder.mlp.0.weight"].shape[1], width), nn.SiLU(),
+            nn.Linear(width, width))})
+        self.rep_embedder = nn.Linear(weights["rep_embedder.weight"].shape[1], width)
+        self.blocks = nn.ModuleList([DitBlock(width, heads, mlp) for _ in range(depth)])
+        out = weights["final_layer.linear.weight"].shape[0]
+        self.final_layer = nn.ModuleDict({
+            "linear": nn.Linear(width, out),
+            "adaLN_modulation": nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))})
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.load_state_dict({k: v for k, v in weights.items()
+                              if not k.startswith(("y_embedder.", "fake_latent"))})
+
+    def forward(self, x, t, z):
+        n, _, h, w = x.shape
+        p, features = self.patch, self.t_embedder["mlp"][0].in_features
+        x = self.x_embedder["proj"](x).flatten(2).transpose(1, 2) + self.pos_embed
+        c = self.t_embedder["mlp"](timestep_features(t, features)) + self.rep_embedder(z)
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.final_layer["adaLN_modulation"](c)[:, None].chunk(2, dim=2)
+        x = self.final_layer["linear"](self.norm(x) * (1 + scale) + shift)
+        x = x.view(n, h // p, w // p, p, p, -1)
+        return x.permute(0, 5, 1, 3, 2, 4).reshape(n, -1, h, w)

@@ -65,9 +65,58 @@ static void fill_adm(zs_preset *p, const adm_row *r)
                                                            .flip = true};
 }
 
+/* A DiT on latents of 32x32 with 4 channels, those of an image of 256x256, in squares of 2. */
+typedef struct dit_row {
+    const char *name, *about;
+    int depth;
+    int64_t hidden;
+} dit_row;
+
+static const dit_row dit_rows[] = {
+    {"dit-s2-rep", "DiT-S/2 on latents of 256x256, on representations of MoCo v3 ViT-B", 12, 384},
+    {"dit-b2-rep", "DiT-B/2, likewise", 12, 768},
+    {"dit-l2-rep", "DiT-L/2, likewise", 24, 1024},
+    {"dit-xl2-rep", "DiT-XL/2, likewise", 28, 1152},
+};
+enum { DIT_ROWS = sizeof dit_rows / sizeof dit_rows[0] };
+
+static void fill_dit(zs_preset *p, const dit_row *r)
+{
+    zs_model_config *c = &p->generator;
+    *c = (zs_model_config){.image_size = 32, .channels = 4, .diffusion = zs_process_dit};
+    (void)snprintf(c->name, sizeof c->name, "%s", r->name);
+    (void)snprintf(c->fit, sizeof c->fit, "crop");
+    c->dit = (zs_dit_config){.depth = r->depth,
+                             .heads = zs_dit_heads(r->hidden),
+                             .hidden = r->hidden,
+                             .mlp = 4 * r->hidden,
+                             .patch = 2,
+                             .grid = 16,
+                             .in_channels = 4,
+                             .learn_sigma = true,
+                             .time_channels = 256,
+                             .z_dim = 256,
+                             .classes = 1,
+                             .substitute = true,
+                             .z_drop = 0.1};
+    p->ddpm = *c; /* the baseline: the same without representations */
+    p->ddpm.dit.z_dim = 0;
+    p->ddpm.dit.substitute = false;
+    p->ddpm.dit.z_drop = 0;
+    p->train_generator = p->train_ddpm = (zs_preset_train){.batch = 2048,
+                                                           .total_images = (int64_t)400 * IMAGENET,
+                                                           .lr = 1e-4,
+                                                           .ema = 0.9999,
+                                                           .optimizer = "adamw",
+                                                           .loss = "mse",
+                                                           .flip = true};
+}
+
 const char *zs_preset_rep_name(size_t i)
 {
-    return i < ADM_ROWS ? adm_rows[i].name : NULL;
+    if (i < ADM_ROWS)
+        return adm_rows[i].name;
+    return i - ADM_ROWS < DIT_ROWS ? dit_rows[i - ADM_ROWS].name : NULL;
 }
 
 bool zs_preset_rep_find(zs_preset *out, const char *name)
@@ -77,6 +126,13 @@ bool zs_preset_rep_find(zs_preset *out, const char *name)
             continue;
         *out = (zs_preset){.name = adm_rows[i].name, .about = adm_rows[i].about, .data = ""};
         fill_adm(out, &adm_rows[i]);
+        return true;
+    }
+    for (size_t i = 0; i < DIT_ROWS; i++) {
+        if (strcmp(dit_rows[i].name, name) != 0)
+            continue;
+        *out = (zs_preset){.name = dit_rows[i].name, .about = dit_rows[i].about, .data = ""};
+        fill_dit(out, &dit_rows[i]);
         return true;
     }
     return false;
