@@ -158,6 +158,11 @@ int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
     return status;
 }
 
+void zs_model_promise(zs_model *m)
+{
+    m->version = zs_weights_version();
+}
+
 const zs_model_config *zs_model_configuration(const zs_model *m)
 {
     return &m->config;

@@ -50,6 +50,10 @@ int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, z
 int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
                   const zs_model_options *o, zs_error *err);
 
+/* Says that the borrowed weights stay as they are while m lives, as those of a file do: packed forms
+ * of them are then kept from call to call. */
+void zs_model_promise(zs_model *m);
+
 void zs_model_close(zs_model **m);
 
 /* Every parameter of the model in the official order, sealed: box by box. */

@@ -108,7 +108,11 @@ static int open_net(void **state, const zs_bench_row *r, const zs_bench_setting 
     int status = load_preset(k, err);
     if (status == ZS_OK)
         status = allocate(k, s->seed, err);
-    return status == ZS_OK ? zs_model_wrap(&k->m, &k->c, k->weights, &o, err) : status;
+    if (status == ZS_OK)
+        status = zs_model_wrap(&k->m, &k->c, k->weights, &o, err);
+    if (status == ZS_OK)
+        zs_model_promise(k->m);
+    return status;
 }
 
 static int open_eps(void **state, const zs_bench_row *r, const zs_bench_setting *s, zs_error *err)

@@ -130,12 +130,17 @@ static void ahead_part(const zs_wino_w *w, int64_t o, int64_t c0, int64_t c1, in
 {
     int64_t cols = w->o - o < NR ? w->o - o : NR, depth = c1 - c0;
     int64_t per_tap = w->transposed ? cols : depth, len = w->transposed ? depth : cols;
-    for (int64_t r = i * 9 * per_tap / n; r < (i + 1) * 9 * per_tap / n; r++) {
-        int64_t tap = r / per_tap, k = r % per_tap;
+    int64_t r = i * 9 * per_tap / n, end = (i + 1) * 9 * per_tap / n;
+    int64_t tap = r / per_tap, k = r % per_tap;
+    for (; r < end; r++) {
         const float *p = w->transposed ? w->w + (tap * w->o + o + k) * w->c + c0
                                        : w->w + (tap * w->c + c0 + k) * w->o + o;
         for (int64_t j = 0; j < len; j += 16)
             VEC_PREFETCH_L2(p + j);
+        if (++k == per_tap) {
+            k = 0;
+            tap++;
+        }
     }
 }
 
