@@ -111,6 +111,15 @@ static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
     return zs_adm_build(nn, config, in->x, in->t, in->z, in->y);
 }
 
+static int condition(void *config, int64_t z_dim, int64_t classes, zs_error *err)
+{
+    zs_adm_config *c = config;
+    (void)err;
+    c->rep_dim = z_dim;
+    c->classes = classes;
+    return ZS_OK;
+}
+
 const zs_arch zs_arch_adm = {
     .name = "adm",
     .box = ZS_BOX_GENERATOR,
@@ -120,4 +129,5 @@ const zs_arch zs_arch_adm = {
     .check = check,
     .ports = ports,
     .build = build,
+    .condition = condition,
 };

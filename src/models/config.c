@@ -93,6 +93,11 @@ int64_t zs_model_config_z_dim(const zs_model_config *c)
     return 0;
 }
 
+double zs_model_config_dropout(const zs_model_config *c)
+{
+    return c->unet.levels ? c->unet.dropout : c->adm.dropout;
+}
+
 bool zs_model_config_joint(const zs_model_config *c)
 {
     zs_ports p;
@@ -160,6 +165,14 @@ void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config 
         else
             latents_to_images(c);
     }
+}
+
+int zs_model_config_condition(zs_model_config *c, int64_t z_dim, int64_t classes, zs_error *err)
+{
+    const zs_arch *a = zs_model_config_arch(c, ZS_BOX_GENERATOR, NULL);
+    if (!a || !a->condition)
+        return zs_fail(err, ZS_E_INVALID, "there is no generator to be conditioned");
+    return a->condition(zs_model_config_slot(c, a), z_dim, classes, err);
 }
 
 /* ---- processes ---- */

@@ -14,6 +14,9 @@
 
 #include <jansson.h>
 
+/* Bytes of a zs_rep_fingerprint. */
+enum { ZS_REP_FINGERPRINT = 160 };
+
 /* The diffusion process that a network was made for. */
 typedef struct zs_process_config {
     int64_t T;              /* 1..1000000 training timesteps */
@@ -44,8 +47,8 @@ typedef struct zs_model_config {
     zs_process_config diffusion;       /* of the generator */
     zs_process_config latent;          /* of the prior */
     /* The encoder whose representations generator and prior were made for, when it is not in the
-     * same bundle: what it is called, and zs_encoder_fingerprint in hexadecimal; or empty. */
-    char rep_name[64], rep_fingerprint[20];
+     * same bundle: what it is called, and zs_rep_fingerprint; or empty. */
+    char rep_name[64], rep_fingerprint[ZS_REP_FINGERPRINT];
 } zs_model_config;
 
 /* "linear" betas, T 1000, eps, fixed-large variance, clipped: Diffusion Autoencoders' generator;
@@ -71,6 +74,9 @@ zs_shape zs_model_config_states(const zs_model_config *c, int64_t n);
 /* Dimensions of the representations that the boxes share; 0 when there are none. */
 int64_t zs_model_config_z_dim(const zs_model_config *c);
 
+/* Dropout that the generator is trained with. */
+double zs_model_config_dropout(const zs_model_config *c);
+
 /* Whether generator and encoder are one network that is trained together, as in Diffusion
  * Autoencoders; else an encoder is frozen, and its representations are inputs. */
 bool zs_model_config_joint(const zs_model_config *c);
@@ -82,6 +88,10 @@ const zs_arch *zs_arch_at(size_t i);
 
 /* Where c keeps the configuration of an architecture, to be filled. */
 void *zs_model_config_slot(zs_model_config *c, const zs_arch *a);
+
+/* Makes the generator one that is conditioned on representations of z_dim numbers (0: none), or on
+ * one of `classes` (0: none). ZS_E_INVALID when its architecture cannot be. */
+int zs_model_config_condition(zs_model_config *c, int64_t z_dim, int64_t classes, zs_error *err);
 
 /* Empties a box. */
 void zs_model_config_clear(zs_model_config *c, zs_box box);

@@ -30,7 +30,7 @@ static const zs_field top_fields[] = {
     CONFIG_TEXT(fit, 8, 0),
     ZS_FIELD_ROW(ZS_TYPE_I64, zs_model_config, classes, 0, 1 << 24, ZS_FIELD_OPTIONAL),
     CONFIG_TEXT(rep_name, 64, ZS_FIELD_OPTIONAL),
-    CONFIG_TEXT(rep_fingerprint, 20, ZS_FIELD_OPTIONAL),
+    CONFIG_TEXT(rep_fingerprint, ZS_REP_FINGERPRINT, ZS_FIELD_OPTIONAL),
     ZS_FIELDS_END};
 
 /* ---- out ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* One model from several files: encoder, prior and generator that were made apart. */
 #include "models/model_impl.h"
+#include "models/rep.h"
 
 #include <string.h>
 
@@ -41,16 +42,16 @@ static void move_rest(zs_model *m, zs_model *part)
 }
 
 /* Both were made for representations of one encoder, as far as they say. */
-static int check_encoder(const zs_model_config *a, const zs_model_config *b, const char *path,
-                         zs_error *err)
+static int check_maker(const zs_model_config *a, const zs_model_config *b, const char *path,
+                       zs_error *err)
 {
     if (!a->rep_fingerprint[0] || !b->rep_fingerprint[0] ||
-        strcmp(a->rep_fingerprint, b->rep_fingerprint) == 0)
+        zs_rep_same(a->rep_fingerprint, b->rep_fingerprint))
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,
-                   "%s was made for representations of %s (%s), the files before it for those of "
-                   "%s (%s)",
-                   path, b->rep_name, b->rep_fingerprint, a->rep_name, a->rep_fingerprint);
+                   "%s was made for representations of %s, and the files before it for those of "
+                   "another encoder, %s; use files that were made with one",
+                   path, b->rep_name, a->rep_name);
 }
 
 /* A prior's file may bring along the encoder that an earlier file held: the same network with the
@@ -92,7 +93,7 @@ static int join_configs(zs_model_config *out, const zs_model *m, const zs_model 
                            path, zs_box_name(box));
         zs_model_config_take(out, box, &part->config);
     }
-    int status = check_encoder(out, &part->config, path, err);
+    int status = check_maker(out, &part->config, path, err);
     if (!out->rep_fingerprint[0]) {
         memcpy(out->rep_name, part->config.rep_name, sizeof out->rep_name);
         memcpy(out->rep_fingerprint, part->config.rep_fingerprint, sizeof out->rep_fingerprint);
@@ -125,6 +126,9 @@ static int join_weights(zs_model *m, const zs_model *part, const zs_model_config
         zs_params_free(&joint.params);
         return status;
     }
+    for (int i = 0; i < ZS_NET_CACHE; i++) /* of another layout */
+        zs_exec_free(&m->cache[i].e);
+    zs_packs_free(&m->packs);
     copy_weights(joint.params, joint.weights, m);
     copy_weights(joint.params, joint.weights, part);
     m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
@@ -134,6 +138,22 @@ static int join_weights(zs_model *m, const zs_model *part, const zs_model_config
     m->weights = joint.weights;
     m->version = joint.version;
     return ZS_OK;
+}
+
+/* The encoder that is here is the one that the others were made for. */
+static int check_encoder(zs_model *m, const char *path, zs_error *err)
+{
+    char print[ZS_REP_FINGERPRINT] = "";
+    bool here = zs_model_has(m, ZS_BOX_ENCODER) && m->boxes >> ZS_BOX_ENCODER & 1u;
+    if (!m->config.rep_fingerprint[0] || !here)
+        return ZS_OK;
+    int status = zs_rep_fingerprint(print, m, err);
+    if (status == ZS_OK && !zs_rep_same(print, m->config.rep_fingerprint))
+        status = zs_fail(err, ZS_E_INVALID,
+                         "%s: the model was made for representations of %s, which are not those "
+                         "of the encoder that it is joined with here",
+                         path, m->config.rep_name);
+    return status;
 }
 
 int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
@@ -146,6 +166,8 @@ int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
         status = join_configs(&c, m, part, path, err);
         if (status == ZS_OK)
             status = join_weights(m, part, &c, err);
+        if (status == ZS_OK)
+            status = check_encoder(m, path, err);
     }
     if (status == ZS_OK)
         move_rest(m, part);

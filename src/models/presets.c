@@ -188,14 +188,24 @@ static const char *own_name(size_t i)
     return i < ROWS ? rows[i].name : NULL;
 }
 
+static bool own_find(zs_preset *out, const char *name);
+
+/* A file each. */
+static const struct {
+    bool (*find)(zs_preset *out, const char *name);
+    const char *(*name)(size_t i);
+} families[] = {{own_find, own_name},
+                {zs_preset_rep_find, zs_preset_rep_name},
+                {zs_preset_rdm_find, zs_preset_rdm_name},
+                {zs_preset_small_find, zs_preset_small_name}};
+enum { FAMILIES = sizeof families / sizeof families[0] };
+
 const char *zs_preset_name(size_t i)
 {
-    static const char *(*const names[])(size_t) = {own_name, zs_preset_rep_name,
-                                                   zs_preset_rdm_name};
-    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
-        for (size_t j = 0; names[k](j); j++)
+    for (size_t f = 0; f < FAMILIES; f++)
+        for (size_t k = 0; families[f].name(k); k++)
             if (i-- == 0)
-                return names[k](j);
+                return families[f].name(k);
     return NULL;
 }
 
@@ -210,7 +220,7 @@ static int unknown(const char *name, zs_error *err)
     return status;
 }
 
-int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
+static bool own_find(zs_preset *out, const char *name)
 {
     for (size_t i = 0; i < ROWS; i++) {
         const row *r = &rows[i];
@@ -222,13 +232,22 @@ int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
                            .train_autoencoder = train_images(r),
                            .train_ddpm = train_images(r),
                            .train_encoder = train_classes(r),
-                           .train_prior = train_codes(r)};
+                           .train_prior = train_codes(r),
+                           .train_generator = train_images(r)};
         fill_prior(&out->prior, r);
         fill_autoencoder(&out->autoencoder, r);
         fill_ddpm(&out->ddpm, &out->autoencoder);
         fill_classifier(&out->encoder, &out->autoencoder);
-        return ZS_OK;
+        out->generator = out->ddpm;
+        return true;
     }
-    return zs_preset_rep_find(out, name) || zs_preset_rdm_find(out, name) ? ZS_OK
-                                                                          : unknown(name, err);
+    return false;
+}
+
+int zs_preset_find(zs_preset *out, const char *name, zs_error *err)
+{
+    for (size_t f = 0; f < FAMILIES; f++)
+        if (families[f].find(out, name))
+            return ZS_OK;
+    return unknown(name, err);
 }

@@ -24,7 +24,7 @@ typedef struct zs_preset {
     zs_model_config autoencoder, ddpm;
     zs_model_config encoder; /* the autoencoder's, to be trained on classes; classes is 0 */
     zs_model_config prior;   /* the prior alone; its z_dim is that of the encoder it is used with */
-    zs_model_config generator; /* of representations that a frozen encoder made; likewise */
+    zs_model_config generator; /* conditioned on nothing; zs_model_config_condition says on what */
     zs_preset_train train_autoencoder, train_ddpm, train_encoder, train_prior, train_generator;
 } zs_preset;
 

@@ -13,4 +13,8 @@ const char *zs_preset_rep_name(size_t i);
 bool zs_preset_rdm_find(zs_preset *out, const char *name);
 const char *zs_preset_rdm_name(size_t i);
 
+/* Likewise of small ones, for one modest machine. */
+bool zs_preset_small_find(zs_preset *out, const char *name);
+const char *zs_preset_small_name(size_t i);
+
 #endif

@@ -185,6 +185,18 @@ static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
     return zs_unet_build(nn, config, in->x, in->t, in->z);
 }
 
+static int condition(void *config, int64_t z_dim, int64_t classes, zs_error *err)
+{
+    zs_unet_config *c = config;
+    if (classes)
+        return zs_fail(
+            err, ZS_E_INVALID,
+            "the UNet of Diffusion Autoencoders takes no classes; choose another preset, "
+            "such as fashion32-adm");
+    c->z_dim = z_dim;
+    return ZS_OK;
+}
+
 const zs_arch zs_arch_unet = {
     .name = "unet",
     .box = ZS_BOX_GENERATOR,
@@ -194,4 +206,5 @@ const zs_arch zs_arch_unet = {
     .check = check,
     .ports = ports,
     .build = build,
+    .condition = condition,
 };

@@ -180,6 +180,22 @@ int zs_train_go(zs_train_config *c, zs_task_env *env)
     return status;
 }
 
+int zs_train_count_classes(int64_t *n, const char *data, zs_error *err)
+{
+    zs_source *s = NULL;
+    int status = zs_source_open(&s, data, err);
+    if (status < 0)
+        return status;
+    *n = zs_source_class_count(s);
+    zs_source_close(&s);
+    if (*n >= 2)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID,
+                   "%s has %lld class(es) and at least 2 are needed: sort the images into folders, "
+                   "one per class",
+                   data, (long long)*n);
+}
+
 static int train_images(zs_task_env *env, bool ddpm)
 {
     zs_train_config c = zs_train_defaults();
@@ -227,6 +243,7 @@ static const struct kind {
     const char *options; /* names it has a use for */
 } kinds[] = {{"autoencoder", train_autoencoder, IMAGES},
              {"ddpm", train_ddpm, IMAGES},
+             {"generator", zs_train_generator, IMAGES "encoder class-cond "},
              {"encoder", zs_train_encoder, IMAGES "objective test "},
              {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond "},
              {"probe", zs_train_probe, ANY "labels attr test shots unlabelled views codes "},
@@ -243,7 +260,7 @@ static int run(zs_task_env *env)
         return status < 0 ? status : k->run(env);
     }
     return zs_fail(env->err, ZS_E_INVALID,
-                   "train: '%s' is not one of autoencoder, ddpm, encoder, prior, probe",
+                   "train: '%s' is not one of autoencoder, ddpm, generator, encoder, prior, probe",
                    zs_arg(env, 0));
 }
 
@@ -283,6 +300,9 @@ static const zs_option options[] = {
      "probe: the negatives are all other images, labelled or not"},
     {"views", ZS_OPTION_INT, "N", "1", 1, 64,
      "prior, probe: codes of each image: 2 mirrors it too, more are random crops"},
+    {"encoder", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,
+     "generator: conditioned on the representations that this encoder makes"},
+    {"class-cond", ZS_OPTION_FLAG, NULL, NULL, 0, 0, "generator: conditioned on classes"},
     {"objective", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
      "encoder: supervised, by the classes of the images"},
     {"arch", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
@@ -302,6 +322,8 @@ static const char *const examples[] = {
     "zsem train encoder --objective supervised --data fashion-mnist --test fashion-mnist:test "
     "--out "
     "runs/features",
+    "zsem train generator --data photos/ --encoder mocov3.pth.tar --preset adm256-rep --out "
+    "runs/rcg",
     "zsem train prior share/fashion32.safetensors --data fashion-mnist --out runs/prior",
     "zsem train prior runs/features --arch rdm --class-cond --data fashion-mnist --out runs/rdm",
     "zsem train probe runs/prior --data fashion-mnist --test fashion-mnist:test --out runs/probe",
@@ -310,10 +332,12 @@ static const char *const examples[] = {
     NULL};
 
 const zs_task zs_task_train = {
-    {"train", "autoencoder|ddpm|encoder|prior MODEL|probe MODEL --data SRC --out RUN [options]",
+    {"train",
+     "autoencoder|ddpm|generator|encoder|prior MODEL|probe MODEL --data SRC --out RUN [options]",
      "train on your own images; run the same command again to resume",
      "Ctrl-C saves first. A run continues bit for bit where it was stopped or killed. RUN holds\n"
      "config.json, log.jsonl, checkpoints/, samples/ and model.safetensors.\n"
+     "generator learns images from their representations by a frozen encoder, or their classes.\n"
      "prior encodes the images once with MODEL and learns to draw such codes; its progress is\n"
      "rep-FD, the Frechet distance between generated and real codes.\n"
      "probe finds the direction of each attribute among the codes; the prior of MODEL stays.",

@@ -27,12 +27,18 @@ int zs_train_check_preset(const zs_preset *p, const zs_model_config *c, const ch
 /* Optimiser, batch and length of training as the preset has them. */
 void zs_train_fill(zs_train_config *c, const zs_preset_train *t);
 
+/* As many classes as the data has; ZS_E_INVALID when there are fewer than 2. */
+int zs_train_count_classes(int64_t *n, const char *data, zs_error *err);
+
 /* Trains and reports. */
 int zs_train_go(zs_train_config *c, zs_task_env *env);
 
 /* zsem train prior MODEL, zsem train probe MODEL. */
 int zs_train_prior(zs_task_env *env);
 int zs_train_probe(zs_task_env *env);
+
+/* zsem train generator [--encoder MODEL | --class-cond]. */
+int zs_train_generator(zs_task_env *env);
 
 /* zsem train encoder --objective supervised. */
 int zs_train_encoder(zs_task_env *env);

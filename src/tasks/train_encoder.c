@@ -17,23 +17,6 @@ static int check_objective(zs_task_env *env)
         o ? o : "is missing");
 }
 
-/* As many classes as the data has. */
-static int count_classes(int64_t *n, const char *data, zs_error *err)
-{
-    zs_source *s = NULL;
-    int status = zs_source_open(&s, data, err);
-    if (status < 0)
-        return status;
-    *n = zs_source_class_count(s);
-    zs_source_close(&s);
-    if (*n >= 2)
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID,
-                   "%s has %lld class(es) and at least 2 are needed: sort the images into folders, "
-                   "one per class",
-                   data, (long long)*n);
-}
-
 static int apply_sets(zs_train_config *c, zs_task_env *env)
 {
     for (size_t i = 0; i < zs_opt_list_count(env, "set"); i++) {
@@ -67,7 +50,7 @@ int zs_train_encoder(zs_task_env *env)
     zs_train_fill(&c, &preset.train_encoder);
     zs_train_take_options(&c, env);
     c.val = zs_opt_text(env, "test");
-    status = count_classes(&c.model.classes, c.data, env->err);
+    status = zs_train_count_classes(&c.model.classes, c.data, env->err);
     if (status == ZS_OK)
         status = apply_sets(&c, env);
     return status < 0 ? status : zs_train_go(&c, env);

@@ -84,9 +84,12 @@ static bool add_average(const zs_optim_config *o, json_t *train)
            (!o->ema_first || json_object_set_new(train, "ema_first", json_true()) == 0);
 }
 
-/* What only the training of a prior has; other runs keep the fields that they always had. */
-static bool add_prior(const zs_train_config *c, json_t *train, json_t *run)
+/* What only training on representations has; other runs keep the fields that they always had. */
+static bool add_base(const zs_train_config *c, json_t *train, json_t *run)
 {
+    if (c->encoder)
+        return json_object_set_new(run, "encoder",
+                                   zs_json_text(c->base_name ? c->base_name : "")) == 0;
     if (!c->base)
         return true;
     return json_object_set_new(train, "what", json_string("prior")) == 0 &&
@@ -102,7 +105,7 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
     json_t *run = json_pack("{s:o, s:o, s:I, s:I}", "data", zs_json_text(c->data), "init",
                             c->init ? zs_json_text(c->init) : json_null(), "images",
                             (json_int_t)c->images, "micro_batch", (json_int_t)c->micro_batch);
-    json_t *all = model && train && run && add_prior(c, train, run) && add_average(&c->optim, train)
+    json_t *all = model && train && run && add_base(c, train, run) && add_average(&c->optim, train)
                       ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)
                       : NULL;
     if (all && c->note &&

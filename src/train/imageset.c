@@ -35,8 +35,9 @@ int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs
     return zs_loader_open(&im->loader, im->source, &lc, err);
 }
 
-int zs_imageset_next(zs_subject *s, zs_train_batch *b, zs_error *err)
+int zs_imageset_next(zs_subject *s, const zs_train_config *c, zs_train_batch *b, zs_error *err)
 {
+    (void)c;
     zs_imageset *im = s->self;
     int status = zs_loader_next(im->loader, &im->batch, err);
     b->x = im->batch.x;
@@ -68,4 +69,20 @@ void zs_imageset_close(zs_subject *s)
     }
     zs_free(im);
     s->self = NULL;
+}
+
+int zs_imageset_check_labels(const zs_source *s, const char *spec, const char *what, int64_t n,
+                             zs_error *err)
+{
+    char name[160];
+    if (zs_source_class_count(s) != n)
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s has %d classes and the %s %lld: classes come from first-level "
+                       "folders or the labels of an IDX, CIFAR or shard set",
+                       spec, zs_source_class_count(s), what, (long long)n);
+    for (int64_t i = 0; i < zs_source_count(s); i++)
+        if (zs_source_label(s, i) < 0)
+            return zs_fail(err, ZS_E_INVALID, "%s: image %s has no class; move it into a folder",
+                           spec, zs_source_name(s, i, name, sizeof name));
+    return ZS_OK;
 }

@@ -6,11 +6,15 @@
 
 enum { DDPM_ROWS = 4, SEED = 1 };
 
-static int read_image(const zs_source *source, int64_t i, const zs_model_config *c, float *x,
-                      zs_error *err)
+int zs_preview_read(const zs_source *source, const zs_model_config *c, float *x, int64_t n,
+                    zs_error *err)
 {
-    return zs_source_read_float(source, i, (int)c->image_size, (int)c->channels,
-                                zs_fit_from_name(c->fit), x, err);
+    int64_t numel = c->image_size * c->image_size * c->channels;
+    int status = ZS_OK;
+    for (int64_t i = 0; status == ZS_OK && i < n; i++)
+        status = zs_source_read_float(source, i, (int)c->image_size, (int)c->channels,
+                                      zs_fit_from_name(c->fit), x + i * numel, err);
+    return status;
 }
 
 /* Rows 1 and 2 of x [3,n,numel] from row 0. */
@@ -40,10 +44,7 @@ static int reconstruct(zs_model *m, const zs_model_config *c, float *x, zs_shape
 static int fill_autoencoder(zs_model *m, const zs_model_config *c, const zs_source *source,
                             float *x, zs_shape xs, zs_error *err)
 {
-    int64_t n = xs.d[0], numel = zs_shape_numel(&xs) / n;
-    int status = ZS_OK;
-    for (int64_t i = 0; status == ZS_OK && i < n; i++)
-        status = read_image(source, i, c, x + i * numel, err);
+    int status = zs_preview_read(source, c, x, xs.d[0], err);
     return status < 0 ? status : reconstruct(m, c, x, xs, err);
 }
 
@@ -86,6 +87,46 @@ int zs_preview_write(const char *path, const zs_model_config *c, float *weights,
         status = ddpm ? fill_ddpm(m, x, xs, err) : fill_autoencoder(m, c, source, x, xs, err);
     if (status == ZS_OK)
         status = write_grid(path, x, n, c, (int)cols, err);
+    zs_model_close(&m);
+    zs_free(x);
+    return status;
+}
+
+enum { CONDITIONAL_ROWS = 2 };
+
+/* Rows of samples, each with noise of its own. */
+static int fill_conditional(zs_model *m, float *x, zs_shape xs, const zs_cond *cond, zs_error *err)
+{
+    zs_generation g = {
+        .model = m, .sampler = &zs_sampler_ddim, .steps = ZS_PREVIEW_STEPS, .cond = *cond};
+    int status = ZS_OK;
+    for (int64_t r = 0; status == ZS_OK && r < CONDITIONAL_ROWS; r++) {
+        float *row = x + r * zs_shape_numel(&xs);
+        zs_draw_xt(row, xs, SEED, (uint64_t)(r * xs.d[0]));
+        status = zs_generate(&g, row, xs, err);
+    }
+    return status;
+}
+
+int zs_preview_conditional(const char *path, const zs_model_config *c, float *weights,
+                           const zs_backend *backend, const float *real, const zs_cond *cond,
+                           int64_t n, zs_error *err)
+{
+    int64_t first = real ? 1 : 0, rows = first + CONDITIONAL_ROWS;
+    zs_shape xs = zs_shape4(n, c->image_size, c->image_size, c->channels);
+    size_t numel = (size_t)zs_shape_numel(&xs);
+    const zs_model_options o = {.backend = backend->name, .batch = n};
+    zs_model *m = NULL;
+    float *x = zs_alloc((size_t)rows * numel, sizeof *x);
+    int status = x ? ZS_OK : zs_fail_nomem(err, (size_t)rows * numel * sizeof *x, "a preview");
+    if (status == ZS_OK)
+        status = zs_model_wrap(&m, c, weights, &o, err);
+    if (status == ZS_OK && real)
+        memcpy(x, real, numel * sizeof *x);
+    if (status == ZS_OK)
+        status = fill_conditional(m, x + (size_t)first * numel, xs, cond, err);
+    if (status == ZS_OK)
+        status = write_grid(path, x, rows * n, c, (int)n, err);
     zs_model_close(&m);
     zs_free(x);
     return status;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a training run learns from, and what becomes of it: images make an autoencoder or a DDPM,
- * images with classes an encoder, codes a prior. One file and one kind each; the loop (trainer.c)
+ * images with representations or classes a generator, images with classes an encoder, codes a prior. One file and one kind each; the loop (trainer.c)
  * knows nothing else of them. Private to train. */
 #ifndef ZS_TRAIN_SUBJECT_H
 #define ZS_TRAIN_SUBJECT_H
@@ -26,7 +26,7 @@ typedef struct zs_subject_kind {
     int (*start)(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err);
     /* The next batch of samples, in order, into the empty *b: samples, their number, conditions,
      * and the target where it is not noise. Valid until the next call. */
-    int (*next)(zs_subject *s, zs_train_batch *b, zs_error *err);
+    int (*next)(zs_subject *s, const zs_train_config *c, zs_train_batch *b, zs_error *err);
     /* Name of sample i of that batch, for messages; borrowed, buf is scratch. */
     const char *(*name)(const zs_subject *s, int64_t i, char *buf, size_t cap);
     /* Shows what the weights can do: a picture, a line of the log. */
@@ -46,6 +46,7 @@ struct zs_subject {
     double distance;      /* rep-FD of the newest preview; < 0: none */
 };
 
-extern const zs_subject_kind zs_subject_images, zs_subject_classes, zs_subject_codes;
+extern const zs_subject_kind zs_subject_images, zs_subject_conditional, zs_subject_classes,
+    zs_subject_codes;
 
 #endif

@@ -15,21 +15,6 @@ typedef struct classes {
     const zs_ui *ui;
 } classes;
 
-static int check_labels(const zs_source *s, const char *spec, int64_t n, zs_error *err)
-{
-    char name[160];
-    if (zs_source_class_count(s) != n)
-        return zs_fail(err, ZS_E_INVALID,
-                       "%s has %d classes and the encoder %lld: classes come from first-level "
-                       "folders or the labels of an IDX, CIFAR or shard set",
-                       spec, zs_source_class_count(s), (long long)n);
-    for (int64_t i = 0; i < zs_source_count(s); i++)
-        if (zs_source_label(s, i) < 0)
-            return zs_fail(err, ZS_E_INVALID, "%s: image %s has no class; move it into a folder",
-                           spec, zs_source_name(s, i, name, sizeof name));
-    return ZS_OK;
-}
-
 /* Equal numbers must mean equal classes: folders are numbered within each set on its own. */
 static int check_names(const zs_source *val, const char *spec, const zs_source *data, zs_error *err)
 {
@@ -49,11 +34,11 @@ static int open_classes(zs_subject *s, const zs_train_config *c, zs_error *err)
     if (status < 0)
         return status;
     k->n = c->model.classes;
-    status = check_labels(k->im.source, c->data, k->n, err);
+    status = zs_imageset_check_labels(k->im.source, c->data, "encoder", k->n, err);
     if (status == ZS_OK && c->val)
         status = zs_source_open(&k->val, c->val, err);
     if (status == ZS_OK && c->val)
-        status = check_labels(k->val, c->val, k->n, err);
+        status = zs_imageset_check_labels(k->val, c->val, "encoder", k->n, err);
     return status == ZS_OK && c->val ? check_names(k->val, c->val, k->im.source, err) : status;
 }
 
@@ -86,10 +71,10 @@ static int prepare(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_
     return warn_of_single_images(k, c, err);
 }
 
-static int next(zs_subject *s, zs_train_batch *b, zs_error *err)
+static int next(zs_subject *s, const zs_train_config *c, zs_train_batch *b, zs_error *err)
 {
     classes *k = s->self;
-    int status = zs_imageset_next(s, b, err);
+    int status = zs_imageset_next(s, c, b, err);
     if (status < 0)
         return status;
     memset(k->target, 0, (size_t)(k->batch * k->n) * sizeof *k->target);

@@ -164,10 +164,11 @@ static int start(zs_subject *s, const zs_train_config *c, int64_t first, zs_erro
 
 /* ---- the loop's questions ---- */
 
-static int next(zs_subject *s, zs_train_batch *b, zs_error *err)
+static int next(zs_subject *s, const zs_train_config *config, zs_train_batch *b, zs_error *err)
 {
     codes *k = s->self;
     const zs_codes *c = &k->codes;
+    (void)config;
     (void)err;
     for (int64_t i = 0; i < k->batch; i++) {
         zs_rng r = {

@@ -45,9 +45,13 @@ static double samples_per_second(const trainer *t)
 
 static int open_data(trainer *t, zs_error *err)
 {
-    t->subject.kind = t->c->base            ? &zs_subject_codes
-                      : t->c->model.classes ? &zs_subject_classes
-                                            : &zs_subject_images;
+    const zs_model_config *m = &t->c->model;
+    zs_ports p;
+    bool told = zs_model_config_ports(m, ZS_BOX_GENERATOR, &p) && (p.z_dim || p.classes);
+    t->subject.kind = t->c->base                          ? &zs_subject_codes
+                      : m->classes                        ? &zs_subject_classes
+                      : told && !zs_model_config_joint(m) ? &zs_subject_conditional
+                                                          : &zs_subject_images;
     int status = t->subject.kind->open(&t->subject, t->c, err);
     if (status < 0)
         return status;
@@ -240,7 +244,7 @@ static int numeric_failure(const trainer *t, zs_error *err)
 static int train_step(trainer *t, zs_error *err)
 {
     zs_train_batch b = {0};
-    int status = t->subject.kind->next(&t->subject, &b, err);
+    int status = t->subject.kind->next(&t->subject, t->c, &b, err);
     if (status < 0)
         return status;
     if (!b.target)

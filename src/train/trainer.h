@@ -8,12 +8,15 @@
 /* How to train. Everything above `images` decides what the run computes and is kept fixed when it
  * is resumed; the rest may change from session to session. */
 typedef struct zs_train_config {
-    zs_model_config model; /* a ZS_MODEL_DIFFAE is trained as an autoencoder, without a prior; or,
-                              with `base`, the prior of it alone */
-    zs_model *base;        /* borrowed: the model whose encoder makes the codes that the prior is
+    zs_model_config model; /* what is trained: generator and encoder together (an autoencoder), a
+                              generator alone, an encoder with classes, or, with `base`, the prior of
+                              a whole model */
+    zs_model *encoder; /* borrowed: makes the representations that a generator is conditioned on;
+                              else NULL */
+    zs_model *base;    /* borrowed: the model whose encoder makes the codes that the prior is
                               trained on. Its configuration is `model` but for the prior; NULL:
                               images are trained on */
-    int views;             /* codes of each image, 1..64 (zs_codes); only with `base` */
+    int views;         /* codes of each image, 1..64 (zs_codes); only with `base` */
     zs_optim_config optim;
     int64_t batch;  /* images per optimiser step, 1..2^20 */
     double dropout; /* 0 <= p < 1 */
@@ -23,7 +26,7 @@ typedef struct zs_train_config {
     int64_t images;            /* train until at least so many images were seen, >= 1 */
     const char *data;          /* zs_source_open; the content may not change, its place may */
     const char *val;           /* of an encoder: images to measure accuracy on, or NULL */
-    const char *base_name;     /* what base was opened from, for people */
+    const char *base_name;     /* what base or encoder was opened from, for people */
     const char *codes;         /* file that keeps the codes; NULL: codes.safetensors in the run */
     const char *out;           /* folder of the run */
     const char *init;          /* MODEL whose weights a new run starts from, or NULL */

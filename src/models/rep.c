@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "models/rep.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Numbers of a fingerprint, and the side of the picture where a model does not say. */
+enum { NUMBERS = 10, SIDE = 64 };
+
+/* Half precision moves a representation by some 1e-3 of its length; another training by far more. */
+static const double TOLERANCE = 0.03;
+
+/* Waves and grain: something for every filter. */
+static void draw_picture(float *x, int64_t side, int64_t channels)
+{
+    const zs_rng r = {1, ZS_RNG_TEST, 0, 0};
+    zs_rng_normal(x, (size_t)(side * side * channels), &r, 0);
+    for (int64_t i = 0; i < side * side * channels; i++) {
+        double u = (double)(i / channels % side) / (double)side;
+        double v = (double)(i / channels / side) / (double)side;
+        double wave = sin(9.0 * u + (double)(i % channels)) * cos(7.0 * v);
+        x[i] = fmaxf(-1.0f, fminf(1.0f, (float)(0.6 * wave) + 0.2f * x[i]));
+    }
+}
+
+int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err)
+{
+    const zs_model_config *c = zs_model_configuration(m);
+    int64_t side = c->image_size > 0 ? c->image_size : SIDE, dim = zs_model_config_z_dim(c);
+    size_t pixels = (size_t)(side * side * c->channels), used = 0;
+    float *x = zs_alloc(pixels + (size_t)dim, sizeof *x), *z = x ? x + pixels : NULL;
+    if (!x)
+        return zs_fail_nomem(err, (pixels + (size_t)dim) * sizeof *x, "a picture");
+    draw_picture(x, side, c->channels);
+    int status = zs_model_encode(m, z, x, zs_shape4(1, side, side, c->channels), err);
+    for (int i = 0; status == ZS_OK && i < NUMBERS && i < dim; i++)
+        used += (size_t)snprintf(out + used, ZS_REP_FINGERPRINT - used, "%s%.6g", i ? " " : "",
+                                 (double)z[dim * i / NUMBERS]);
+    zs_free(x);
+    return status;
+}
+
+static size_t parse(double v[NUMBERS], const char *text)
+{
+    size_t n = 0;
+    for (char *end; n < NUMBERS && *text; n++, text = end) {
+        v[n] = strtod(text, &end);
+        if (end == text)
+            return 0;
+    }
+    return n;
+}
+
+bool zs_rep_same(const char *a, const char *b)
+{
+    double va[NUMBERS], vb[NUMBERS], length = 0.0, distance = 0.0;
+    size_t n = parse(va, a);
+    if (n == 0 || n != parse(vb, b))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        length += va[i] * va[i];
+        distance += (va[i] - vb[i]) * (va[i] - vb[i]);
+    }
+    return distance <= TOLERANCE * TOLERANCE * length;
+}
