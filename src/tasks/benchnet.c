@@ -13,8 +13,7 @@ typedef struct net {
     float *weights, *x, *z, *out;
     size_t weights_bytes;
     int64_t *t;
-    zs_shape xs, out_shape;
-    zs_ports ports; /* of the generator */
+    zs_shape xs;
     double flops;
     bool encoder;   /* instead of the generator */
     int64_t dim;    /* of representations */
@@ -48,16 +47,10 @@ static int load_preset(net *k, zs_error *err)
         return status;
     k->c =
         zs_model_config_arch(&p.autoencoder, ZS_BOX_GENERATOR, NULL) ? p.autoencoder : p.generator;
-<<<<<<< /tmp/dit-src/src/tasks/benchnet.c
-    (void)zs_model_config_ports(&k->c, ZS_BOX_GENERATOR, &k->ports);
-    k->out_shape = k->xs = zs_model_config_states(&k->c, k->row->n);
-    k->out_shape.d[3] = k->ports.out_channels;
-=======
     k->xs = k->out_s = zs_shape4(k->row->n, k->c.image_size, k->c.image_size, k->c.channels);
     k->dim = zs_model_config_z_dim(&k->c);
     (void)zs_model_config_ports(&k->c, ZS_BOX_GENERATOR, &ports);
     k->out_s.d[3] = ports.out_channels;
->>>>>>> src/tasks/benchnet.c
     status = zs_model_layout(&k->ps, &k->c, err);
     if (status == ZS_OK)
         status = zs_model_flops(&f, &k->c, k->c.image_size, k->c.image_size, err);
@@ -68,19 +61,11 @@ static int load_preset(net *k, zs_error *err)
 static int allocate(net *k, uint64_t seed, zs_error *err)
 {
     size_t n = (size_t)k->row->n, numel = (size_t)zs_shape_numel(&k->xs);
-<<<<<<< /tmp/dit-src/src/tasks/benchnet.c
-    size_t dim = (size_t)k->ports.z_dim, weights = (size_t)zs_params_numel(k->ps);
-    k->weights_bytes = weights * sizeof(float);
-    k->weights = k->backend->alloc(k->weights_bytes); /* as a model from a file has them */
-    k->x = zs_alloc(numel, sizeof(float));
-    k->out = zs_alloc((size_t)zs_shape_numel(&k->out_shape), sizeof(float));
-=======
     size_t dim = (size_t)k->dim, weights = (size_t)zs_params_numel(k->ps);
     k->weights_bytes = weights * sizeof(float);
     k->weights = k->backend->alloc(k->weights_bytes); /* as a model from a file has them */
     k->x = zs_alloc(numel, sizeof(float));
     k->out = zs_alloc((size_t)zs_shape_numel(&k->out_s), sizeof(float));
->>>>>>> src/tasks/benchnet.c
     k->z = zs_alloc(n * dim, sizeof(float));
     k->t = zs_alloc(n, sizeof *k->t);
     if (!k->weights || !k->x || !k->out || !k->z || !k->t)
@@ -143,21 +128,13 @@ static int net_save(void *state, const char *dir, zs_error *err)
     net *k = state;
     char name[64];
     zs_bench_file f = {0};
-<<<<<<< /tmp/dit-src/src/tasks/benchnet.c
-    int64_t codes[] = {k->row->n, k->ports.z_dim};
-=======
     int64_t codes[] = {k->row->n, k->dim};
->>>>>>> src/tasks/benchnet.c
     int status = net_run(k, err);
     zs_bench_put_images(&f, "x", k->x, k->xs);
     zs_bench_put(&f, "", "z", 2, codes, k->z);
     if (!k->encoder) {
         zs_bench_put_times(&f, "t", k->t, k->row->n);
-<<<<<<< /tmp/dit-src/src/tasks/benchnet.c
-        zs_bench_put_images(&f, "eps", k->out, k->out_shape);
-=======
         zs_bench_put_images(&f, "eps", k->out, k->out_s);
->>>>>>> src/tasks/benchnet.c
     }
     snprintf(name, sizeof name, "%s.safetensors", k->row->name);
     int written = zs_bench_write(&f, dir, name, err);

@@ -54,12 +54,9 @@ const zs_bench_row zs_bench_rows[] = {
     NET(encode, "semantic encoder", ffhq64, 8, false),
     {"vit-b16-n1", "ViT-B/16 features N=1", &zs_bench_vit, NULL, 1, 0, 0, "images", false},
     {"vit-b16-n8", "ViT-B/16 features N=8", &zs_bench_vit, NULL, 8, 0, 0, "images", false},
-<<<<<<< /tmp/dit-src/src/tasks/benchrows.c
+    {"eps-adm64-n8", "ADM eps adm64-rep N=8", &zs_bench_eps, "adm64-rep", 8, 0, 0, "images", false},
     {"dit-s2-n8", "DiT-S/2 eps N=8", &zs_bench_eps, "dit-s2-rep", 8, 0, 0, "images", false},
     {"dit-l2-n1", "DiT-L/2 eps N=1", &zs_bench_eps, "dit-l2-rep", 1, 0, 0, "images", true},
-=======
-    {"eps-adm64-n8", "ADM eps adm64-rep N=8", &zs_bench_eps, "adm64-rep", 8, 0, 0, "images", false},
->>>>>>> src/tasks/benchrows.c
     NET(train, "training step", ffhq64, 8, false),
     NET(train, "training step", fashion32, 64, false),
     {"prior-ffhq64-n256", "latent MLP training step N=256", &zs_bench_prior, "ffhq64", 256, 0, 0,
