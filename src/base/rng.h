@@ -21,7 +21,8 @@ typedef enum zs_purpose {
     ZS_RNG_CODE,     /* what a prior starts from; index = code */
     ZS_RNG_ACCEPT,   /* rejection sampling of codes; index = code */
     ZS_RNG_PICK,     /* which examples a probe is given; index = attribute */
-    ZS_RNG_ABSENT    /* conditions left out in training; index = sample counter */
+    ZS_RNG_ABSENT,   /* conditions left out in training; index = sample counter */
+    ZS_RNG_CLASS     /* classes of samples where none is asked for; index = sample */
 } zs_purpose;
 
 typedef struct zs_rng {

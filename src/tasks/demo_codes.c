@@ -71,6 +71,7 @@ static int draw(zs_demo *d, float *z, int64_t n, const char *attribute, double *
                          .steps = PRIOR_STEPS,
                          .seed = (uint64_t)zs_opt_int(d->env, "seed"),
                          .batch = PRIOR_BATCH,
+                         .cls = -1,
                          .ui = d->env->ui};
     int64_t tried = 0;
     int status = attribute ? want(&draw.wanted, d, attribute, 1.0) : ZS_OK;

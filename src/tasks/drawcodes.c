@@ -30,14 +30,43 @@ static bool keep(const zs_code_draw *d, const float *z, int64_t i)
     return (double)u < probability(d, z);
 }
 
-/* The next batch of normalised codes. */
+void zs_draw_classes(int64_t *y, int64_t n, int64_t cls, int64_t classes, uint64_t seed,
+                     int64_t first)
+{
+    for (int64_t i = 0; i < n; i++) {
+        zs_rng r = {.seed = seed, .purpose = ZS_RNG_CLASS, .index = (uint64_t)(first + i)};
+        y[i] = cls >= 0 ? cls : (int64_t)zs_rng_below(&r, (uint64_t)classes);
+    }
+}
+
+int64_t zs_class_count(const zs_model *m, zs_box box)
+{
+    zs_ports p;
+    (void)zs_model_config_ports(zs_model_configuration(m), box, &p);
+    return p.classes - (p.y_drop > 0);
+}
+
+/* The next batch of normalised codes. Noise of the sampler has another seed than that of images. */
 static int draw(const zs_code_draw *d, float *z, int64_t first, zs_error *err)
 {
     int64_t dim = zs_model_config_z_dim(zs_model_configuration(d->model));
-    const zs_generation g = {
-        .model = d->model, .sampler = &zs_sampler_ddim, .steps = d->steps, .stage = "prior"};
+    int64_t classes = zs_class_count(d->model, ZS_BOX_PRIOR);
+    int64_t *y = classes ? zs_alloc((size_t)d->batch, sizeof *y) : NULL;
+    const zs_generation g = {.model = d->model,
+                             .sampler = &zs_sampler_ddim,
+                             .steps = d->steps,
+                             .eta = d->eta,
+                             .cond = {.y = y},
+                             .noise = {.seed = ~d->seed, .first = (uint64_t)first},
+                             .stage = "prior"};
+    if (classes && !y)
+        return zs_fail_nomem(err, (unsigned long long)d->batch * sizeof *y, "classes");
+    if (y)
+        zs_draw_classes(y, d->batch, d->cls, classes, d->seed, first);
     zs_draw_code(z, d->batch, dim, d->seed, (uint64_t)first);
-    return zs_generate_codes(&g, z, d->batch, err);
+    int status = zs_generate_codes(&g, z, d->batch, err);
+    zs_free(y);
+    return status;
 }
 
 static int report(const zs_code_draw *d, int64_t kept, int64_t n, int64_t tried, zs_error *err)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { GRID_MAX = 256, PRIOR_BATCH = 250 };
+enum { GRID_MAX = 256, PRIOR_BATCH = 250, PRIOR_STEPS = 20, RDM_STEPS = 250 };
 
 typedef struct sample {
     zs_task_env *env;
@@ -18,6 +18,10 @@ typedef struct sample {
     zs_shape xs;       /* of one batch */
     uint64_t seed;
     float *z;    /* [n,dim]; NULL for a model without codes */
+    int64_t *y;  /* [n] classes that the generator is told, or NULL */
+    zs_box told; /* what --class tells its class: prior, generator, or the probe */
+    int64_t prior_steps;
+    double prior_eta;
     float *x;    /* one batch */
     float *grid; /* the first GRID_MAX images */
     int64_t tried;
@@ -42,15 +46,46 @@ static int find_sampler(sample *s)
     s->g.stage = "decode";
     if (s->g.eta > 0.0 && s->g.sampler != &zs_sampler_ddim)
         return zs_fail(s->env->err, ZS_E_INVALID, "--eta is of the ddim sampler, not of %s", name);
-    int status = zs_generation_check(&s->g, s->env->err);
-    return status < 0 || s->dim == 0
-               ? status
-               : zs_pipeline_check_steps(s->m, zs_opt_int(s->env, "prior-steps"), s->env->err);
+    return zs_generation_check(&s->g, s->env->err);
 }
 
-static bool is_conditional(const sample *s)
+/* Steps and noise of the prior: what is asked for, or what its authors sample with. */
+static int find_prior_steps(sample *s)
 {
-    return zs_opt_given(s->env, "attr") || zs_opt_given(s->env, "class");
+    const zs_arch *a = zs_model_config_arch(zs_model_configuration(s->m), ZS_BOX_PRIOR, NULL);
+    bool rdm = a == &zs_arch_rdm;
+    int64_t n;
+    s->prior_steps = zs_opt_given(s->env, "prior-steps") ? zs_opt_int(s->env, "prior-steps")
+                     : rdm                               ? RDM_STEPS
+                                                         : PRIOR_STEPS;
+    s->prior_eta = zs_opt_given(s->env, "prior-eta") ? zs_opt_real(s->env, "prior-eta") : rdm;
+    const zs_generation g = {.model = s->m, .sampler = &zs_sampler_ddim, .steps = s->prior_steps};
+    return s->dim ? zs_generation_steps(&n, &g, ZS_BOX_PRIOR, s->env->err) : ZS_OK;
+}
+
+/* Codes are chosen among those that the prior draws. */
+static bool is_choosy(const sample *s)
+{
+    return zs_opt_given(s->env, "attr") ||
+           (zs_opt_given(s->env, "class") && s->told == ZS_BOX_PROBE);
+}
+
+/* A prior that knows classes is told; else a generator that does; else the probe chooses. */
+static int find_class(sample *s)
+{
+    int64_t k = zs_opt_int(s->env, "class"), classes = 0;
+    const zs_box boxes[] = {ZS_BOX_PRIOR, ZS_BOX_GENERATOR};
+    s->told = ZS_BOX_PROBE;
+    for (int i = 1; i >= 0; i--)
+        if (zs_class_count(s->m, boxes[i]) > 0 && (i || s->dim)) {
+            s->told = boxes[i];
+            classes = zs_class_count(s->m, boxes[i]);
+        }
+    if (s->told != ZS_BOX_PROBE && zs_opt_given(s->env, "class") && k >= classes)
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "--class %lld: the %s of %s knows %lld classes, counted from 0",
+                       (long long)k, zs_box_name(s->told), zs_arg(s->env, 0), (long long)classes);
+    return ZS_OK;
 }
 
 static int check_codes(const sample *s)
@@ -62,7 +97,7 @@ static int check_codes(const sample *s)
             "%s: new images need a prior that draws codes, and this model has none; make "
             "one with zsem train prior, or vary an image with zsem vary",
             spec);
-    if (s->dim > 0 && !zs_model_z_mean(s->m))
+    if (s->dim > 0 && !zs_can_denormalise(s->m))
         return zs_fail(
             s->env->err, ZS_E_INVALID,
             "%s: the statistics of the codes are missing; join the file that holds them, "
@@ -71,10 +106,18 @@ static int check_codes(const sample *s)
     if (zs_opt_flag(s->env, "predict-x0") && zs_model_has(s->m, ZS_BOX_FIRST_STAGE))
         return zs_fail(s->env->err, ZS_E_INVALID,
                        "%s: --predict-x0 shows images, and this generator works on latents", spec);
-    if (s->dim == 0 && is_conditional(s))
+    if (s->dim == 0 && is_choosy(s))
         return zs_fail(s->env->err, ZS_E_INVALID,
-                       "%s: --attr and --class need a model with codes, and this is a DDPM", spec);
+                       "%s: --attr and --class need a model with codes or classes, and this is a "
+                       "DDPM",
+                       spec);
     return ZS_OK;
+}
+
+/* --class for that box; -1: each sample has its own. */
+static int64_t class_for(const sample *s, zs_box box)
+{
+    return zs_opt_given(s->env, "class") && s->told == box ? zs_opt_int(s->env, "class") : -1;
 }
 
 static int allocate(sample *s)
@@ -83,7 +126,11 @@ static int allocate(sample *s)
     s->x = zs_alloc((size_t)batch, (size_t)s->e * sizeof *s->x);
     s->grid = zs_alloc((size_t)shown, (size_t)s->e * sizeof *s->grid);
     s->z = s->dim ? zs_alloc((size_t)s->n, (size_t)s->dim * sizeof *s->z) : NULL;
-    if (!s->x || !s->grid || (s->dim && !s->z))
+    int64_t classes = zs_class_count(s->m, ZS_BOX_GENERATOR);
+    s->y = classes ? zs_alloc((size_t)s->n, sizeof *s->y) : NULL;
+    if (s->y)
+        zs_draw_classes(s->y, s->n, class_for(s, ZS_BOX_GENERATOR), classes, s->seed, 0);
+    if (!s->x || !s->grid || (s->dim && !s->z) || (classes && !s->y))
         return zs_fail_nomem(s->env->err, (unsigned long long)((batch + shown) * s->e) * 4,
                              "images; lower --batch");
     return ZS_OK;
@@ -98,14 +145,20 @@ static int open_sample(sample *s)
     if (status < 0)
         return status;
     s->n = zs_opt_int(s->env, "n");
-    s->dim = zs_model_config_z_dim(zs_model_configuration(s->m));
+    zs_ports p;
+    (void)zs_model_config_ports(zs_model_configuration(s->m), ZS_BOX_GENERATOR, &p);
+    s->dim = p.z_dim;
     s->seed = (uint64_t)zs_opt_int(s->env, "seed");
     int64_t batch = zs_opt_int(s->env, "batch");
     s->xs = zs_shape4(batch < s->n ? batch : s->n, shape.size, shape.size, shape.channels);
     s->e = (int64_t)shape.size * shape.size * shape.channels;
-    status = check_codes(s);
+    status = find_class(s);
+    if (status == ZS_OK)
+        status = check_codes(s);
     if (status == ZS_OK)
         status = find_sampler(s);
+    if (status == ZS_OK)
+        status = find_prior_steps(s);
     if (status == ZS_OK)
         status = zs_output_folder(s->dir, s->env->err);
     return status == ZS_OK ? allocate(s) : status;
@@ -135,12 +188,14 @@ static int want_class(const sample *s, zs_attr_list *wanted)
 static int draw_codes(sample *s)
 {
     zs_code_draw d = {.model = s->m,
-                      .steps = zs_opt_int(s->env, "prior-steps"),
+                      .steps = s->prior_steps,
+                      .eta = s->prior_eta,
                       .seed = s->seed,
                       .batch = PRIOR_BATCH,
+                      .cls = class_for(s, ZS_BOX_PRIOR),
                       .ui = s->env->ui};
     int status = zs_attributes(&d.wanted, s->env, s->m, 1.0);
-    if (status == ZS_OK && zs_opt_given(s->env, "class"))
+    if (status == ZS_OK && zs_opt_given(s->env, "class") && s->told == ZS_BOX_PROBE)
         status = want_class(s, &d.wanted);
     return status < 0 ? status : zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
 }
@@ -166,6 +221,7 @@ static int run_batch(sample *s, int64_t first, int64_t n)
     xs.d[0] = n;
     g.noise = (zs_noise){.seed = s->seed, .first = (uint64_t)first};
     g.cond.z = s->z ? s->z + first * s->dim : NULL;
+    g.cond.y = s->y ? s->y + first : NULL;
     zs_span_begin(&s->span, (double)first, (double)n);
     int status = strip ? zs_strip_begin(&s->strip, g.steps, s->e, n, s->env->err) : ZS_OK;
     if (strip) {
@@ -207,7 +263,7 @@ static void report(sample *s)
     zs_result_set(s->env, "steps", json_integer(s->g.steps));
     zs_strbuf_addf(s->env->text, "%s/grid.png: %lld images, %s with %lld steps\n", s->dir,
                    (long long)s->n, s->g.sampler->name, (long long)s->g.steps);
-    if (is_conditional(s)) {
+    if (is_choosy(s)) {
         double rate = (double)s->n / (double)s->tried;
         zs_result_set(s->env, "codes_drawn", json_integer(s->tried));
         zs_result_set(s->env, "acceptance_rate", json_real(rate));
@@ -233,6 +289,7 @@ static int run(zs_task_env *env)
         report(&s);
     zs_strip_free(&s.strip);
     zs_free(s.z);
+    zs_free(s.y);
     zs_free(s.x);
     zs_free(s.grid);
     zs_model_close(&s.m);
@@ -242,12 +299,14 @@ static int run(zs_task_env *env)
 static const zs_option options[] = {
     {"n", ZS_OPTION_INT, "N", "64", 1, 1e9, "images"},
     {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of the generator"},
-    {"prior-steps", ZS_OPTION_INT, "S", "20", 1, 1000000, "steps of the prior"},
+    {"prior-steps", ZS_OPTION_INT, "S", "20", 1, 1000000, "steps of the prior; an rdm's 250"},
+    {"prior-eta", ZS_OPTION_REAL, "X", "0", 0, 1, "their noise: 0 none; an rdm's 1"},
     {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "ddim, ddpm, dpm++2m or heun"},
     {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
     {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0,
      "only what the probe calls NAME, by rejection; NAME=0: only what it does not"},
-    {"class", ZS_OPTION_INT, "K", NULL, 0, 1048575, "only class number K of the probe, from 0"},
+    {"class", ZS_OPTION_INT, "K", NULL, 0, 1048575,
+     "only class number K, from 0: of a prior or generator that knows classes, else of the probe"},
     {"predict-x0", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
      "also draw what the network took x0 for on the way"},
     {"out", ZS_OPTION_TEXT, "DIR", "samples", 0, 0, "folder for the images and grid.png"},
@@ -257,12 +316,15 @@ static const zs_option options[] = {
 static const char *const examples[] = {
     "zsem sample last.ckpt,latent.pkl -n 64 --steps 100 --out new",
     "zsem sample runs/probe -n 16 --attr Smiling --attr Eyeglasses=0 --seed 7",
+    "zsem sample runs/generator,runs/rdm --class 3 --prior-steps 250",
     "zsem sample ddpm.ckpt --sampler ddpm --steps 1000", NULL};
 
 const zs_task zs_task_sample = {
     {"sample", "MODEL [-n N] [--steps T] [--attr NAME]... [--out DIR] [options]",
      "draw new images: a code from the prior, x_T from noise",
      "Image i of a seed is the same whatever -n and --batch are. A model without codes (a DDPM)\n"
-     "starts from x_T alone.",
+     "starts from x_T alone. Where a class can be asked for and none is, each image has one of "
+     "its\n"
+     "own.",
      1, 1, options, examples},
     run};

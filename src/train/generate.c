@@ -208,6 +208,11 @@ static bool drawn_as_they_are(const zs_model *m)
     return a == &zs_arch_rdm && !zs_model_z_mean(m);
 }
 
+bool zs_can_denormalise(const zs_model *m)
+{
+    return drawn_as_they_are(m) || (zs_model_z_mean(m) && zs_model_z_std(m));
+}
+
 static int need_stats(const zs_model *m, zs_error *err)
 {
     if (zs_model_z_mean(m) && zs_model_z_std(m))

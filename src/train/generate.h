@@ -49,6 +49,7 @@ int zs_generate_codes(const zs_generation *g, float *z, int64_t n, zs_error *err
  * a representation diffusion model stay as they are; those of any other prior are ZS_E_INVALID. */
 int zs_normalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
 int zs_denormalise_codes(const zs_model *m, float *z, int64_t n, zs_error *err);
+bool zs_can_denormalise(const zs_model *m); /* whether these would work */
 
 /* Starting noise x_T, shape xs = [n,...], of images first .. first+n-1 of a run: stream ZS_RNG_XT
  * of the seed, in NHWC order. */
