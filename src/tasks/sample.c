@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { GRID_MAX = 256, PRIOR_BATCH = 250, PRIOR_STEPS = 20, RDM_STEPS = 250 };
+enum { GRID_MAX = 256, PRIOR_BATCH = 250, PRIOR_STEPS = 20, LONG_STEPS = 250 };
 
 typedef struct sample {
     zs_task_env *env;
@@ -32,15 +32,28 @@ typedef struct sample {
 
 /* ---- set up ---- */
 
+/* What is asked for, or what the authors sample networks that learned their variance with: ADM,
+ * whose x0 is clipped, by ddim, DiT by ddpm. */
+static const char *sampler_name(const sample *s, bool learned)
+{
+    bool clip = zs_model_configuration(s->m)->diffusion.clip;
+    if (zs_opt_given(s->env, "sampler") || !learned || clip)
+        return zs_opt_text(s->env, "sampler");
+    return "ddpm";
+}
+
 static int find_sampler(sample *s)
 {
-    const char *name = zs_opt_text(s->env, "sampler");
+    bool learned = zs_model_config_learns_variance(zs_model_configuration(s->m));
+    const char *name = sampler_name(s, learned);
     s->g.sampler = zs_sampler_find(name);
     if (!s->g.sampler || s->g.sampler->upward)
         return zs_fail(s->env->err, ZS_E_INVALID,
                        "--sampler %s: the samplers are ddim, ddpm, dpm++2m and heun", name);
     s->g.model = s->m;
-    s->g.steps = zs_opt_int(s->env, "steps");
+    s->g.steps =
+        learned && !zs_opt_given(s->env, "steps") ? LONG_STEPS : zs_opt_int(s->env, "steps");
+    s->g.guidance = zs_opt_real(s->env, "guidance");
     s->g.eta = zs_opt_real(s->env, "eta");
     s->g.ui = &s->span.ui;
     s->g.stage = "decode";
@@ -56,7 +69,7 @@ static int find_prior_steps(sample *s)
     bool rdm = a == &zs_arch_rdm;
     int64_t n;
     s->prior_steps = zs_opt_given(s->env, "prior-steps") ? zs_opt_int(s->env, "prior-steps")
-                     : rdm                               ? RDM_STEPS
+                     : rdm                               ? LONG_STEPS
                                                          : PRIOR_STEPS;
     s->prior_eta = zs_opt_given(s->env, "prior-eta") ? zs_opt_real(s->env, "prior-eta") : rdm;
     const zs_generation g = {.model = s->m, .sampler = &zs_sampler_ddim, .steps = s->prior_steps};
@@ -298,11 +311,14 @@ static int run(zs_task_env *env)
 
 static const zs_option options[] = {
     {"n", ZS_OPTION_INT, "N", "64", 1, 1e9, "images"},
-    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000, "steps of the generator"},
+    {"steps", ZS_OPTION_INT, "T", "20", 1, 1000000,
+     "steps of the generator; 250 where it learned a variance"},
     {"prior-steps", ZS_OPTION_INT, "S", "20", 1, 1000000, "steps of the prior; an rdm's 250"},
     {"prior-eta", ZS_OPTION_REAL, "X", "0", 0, 1, "their noise: 0 none; an rdm's 1"},
-    {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "ddim, ddpm, dpm++2m or heun"},
+    {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "ddim, ddpm, dpm++2m or heun; a DiT's ddpm"},
     {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
+    {"guidance", ZS_OPTION_REAL, "W", "1", -1000, 1000,
+     "away from what is predicted without the representation; 1: no guidance"},
     {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0,
      "only what the probe calls NAME, by rejection; NAME=0: only what it does not"},
     {"class", ZS_OPTION_INT, "K", NULL, 0, 1048575,

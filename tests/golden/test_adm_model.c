@@ -17,9 +17,9 @@
 
 #include <cmocka.h>
 
-static const char SET[] = "rcg-adm";
+static const char SET[] = "rcg-adm", RDM[] = "rcg-rdm";
 static char folder[] = "/tmp/zsem-adm-XXXXXX";
-static char model_path[512], in_path[64], out_path[64], bundle_path[64];
+static char model_path[512], in_path[64], out_path[64], bundle_path[64], images_path[64];
 
 /* ---- calls ---- */
 
@@ -249,6 +249,66 @@ static void refuses(void **state)
     refused("sample", (const char *[]){"steps", "20", NULL}, "'noise' must hold 20 times");
 }
 
+/* zsem sample of the ADM joined with a prior of the same representations. */
+static int draw(zs_error *err, const char *prior, const char *const *options)
+{
+    char both[1100], path[512];
+    zs_task_call *c = NULL;
+    zs_task_result r = {0};
+    assert_true(golden_path(path, RDM, prior));
+    (void)snprintf(both, sizeof both, "%s,%s", model_path, path);
+    int status = zs_task_call_new(&c, "sample", err);
+    if (status == ZS_OK)
+        status = zs_task_call_add(c, both, err);
+    if (status == ZS_OK)
+        status = zs_task_call_set(c, "out", images_path, err);
+    for (; status == ZS_OK && *options; options += 2)
+        status = zs_task_call_set(c, options[0], options[1], err);
+    if (status == ZS_OK)
+        status = zs_task_run(c, NULL, &r, err);
+    zs_task_result_clear(&r);
+    zs_task_call_free(&c);
+    return status;
+}
+
+static void remove_images(void)
+{
+    static const char *const names[] = {"000000.png", "000001.png", "grid.png"};
+    char path[256];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", images_path, names[i]);
+        if (remove(path) != 0)
+            fail_msg("%s was not written", path);
+    }
+    assert_int_equal(rmdir(images_path), 0);
+}
+
+/* Noise -> representation -> image, with and without a class. */
+static void draws_new_images(void **state)
+{
+    static const char *const any[] = {"n", "2", "steps", "5", "prior-steps", "5", NULL};
+    static const char *const third[] = {"n",       "2",    "steps", "5", "prior-steps", "5",
+                                        "sampler", "ddpm", "class", "3", NULL};
+    static const char *const none[] = {"n", "2", "class", "10", NULL};
+    static const char *const guided[] = {"n", "2", "guidance", "2", NULL};
+    zs_error err = {0};
+    (void)state;
+    golden_need(SET);
+    if (!golden_has_file(RDM, "uncond.pth") || !golden_has_file(RDM, "classcond.pth"))
+        skip();
+    if (draw(&err, "uncond.pth", any) < 0)
+        fail_msg("%s", err.message);
+    remove_images();
+    if (draw(&err, "classcond.pth", third) < 0)
+        fail_msg("%s", err.message);
+    remove_images();
+    assert_int_equal(draw(&err, "classcond.pth", none), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "knows 10 classes"));
+    memset(&err, 0, sizeof err);
+    assert_int_equal(draw(&err, "uncond.pth", guided), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "leave the guidance out"));
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -257,6 +317,7 @@ static int setup(void **state)
     (void)snprintf(in_path, sizeof in_path, "%s/in.safetensors", folder);
     (void)snprintf(out_path, sizeof out_path, "%s/out.safetensors", folder);
     (void)snprintf(bundle_path, sizeof bundle_path, "%s/bundle.safetensors", folder);
+    (void)snprintf(images_path, sizeof images_path, "%s/new", folder);
     (void)golden_path(model_path, SET, "checkpoint-last.pth");
     return 0;
 }
@@ -276,6 +337,7 @@ int main(void)
         cmocka_unit_test(knows_what_it_is), cmocka_unit_test(predicts),
         cmocka_unit_test(samples),          cmocka_unit_test(differentiates),
         cmocka_unit_test(becomes_a_bundle), cmocka_unit_test(refuses),
+        cmocka_unit_test(draws_new_images),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
