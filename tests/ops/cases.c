@@ -66,6 +66,8 @@ static const conv_geometry convs[] = {
     {2, 8, 8, 9, 5, 3, 2, 1, 0, 0, 0},
     {1, 10, 10, 4, 6, 4, 2, 1, 1, 0, 0},
     {2, 6, 8, 7, 9, 2, 2, 0, 0, 0, 0},
+    {2, 9, 11, 5, 40, 4, 4, 0, 1, 0, 0}, /* squares, and pixels that belong to none */
+    {3, 6, 3, 17, 33, 3, 3, 0, 0, 0, 0},
     {1, 9, 9, 3, 4, 5, 1, 2, 0, 0, 0},
     {1, 9, 9, 3, 4, 3, 1, 0, 1, 0, 0},
     {1, 9, 8, 3, 4, 3, 3, 1, 1, 0, 0},
@@ -132,6 +134,8 @@ static const conv_geometry convs[] = {
     {1, 256, 256, 128, 128, 3, 1, 1, 1, 0, 1},
     {8, 32, 32, 32, 32, 3, 1, 1, 1, 0, 1},
     {4, 32, 32, 256, 256, 3, 1, 1, 1, 0, 1},
+    {8, 32, 32, 4, 384, 2, 2, 0, 1, 0, 1}, /* squares as tokens */
+    {8, 224, 224, 3, 768, 16, 16, 0, 1, 0, 1},
 };
 
 /* With further zeros below and to the right. */
@@ -652,6 +656,12 @@ static double numel(const zs_shape *s)
     return s->nd ? (double)zs_shape_numel(s) : 0;
 }
 
+/* Of a sample. */
+static int64_t positions(const zs_shape *x)
+{
+    return zs_shape_rows(x) / x->d[0];
+}
+
 double op_flops(const op_case *c)
 {
     const zs_shape *x = &c->in[0];
@@ -663,8 +673,8 @@ double op_flops(const op_case *c)
     case ZS_OP_LINEAR:
     case ZS_OP_LINEAR_DX: return 2 * (double)x->d[0] * numel(&c->in[1]);
     case ZS_OP_LINEAR_DW: return 2 * (double)x->d[0] * numel(&c->out[0]);
-    case ZS_OP_ATTENTION: return 4 * numel(&c->out[0]) * (double)(x->d[1] * x->d[2]);
-    case ZS_OP_ATTENTION_BWD: return 10 * numel(&c->in[1]) * (double)(x->d[1] * x->d[2]);
+    case ZS_OP_ATTENTION: return 4 * numel(&c->out[0]) * (double)positions(x);
+    case ZS_OP_ATTENTION_BWD: return 10 * numel(&c->in[1]) * (double)positions(x);
     default: return 0;
     }
 }

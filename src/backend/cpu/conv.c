@@ -3,6 +3,7 @@
 #include "backend/cpu/conv.h"
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/conv_few.h"
+#include "backend/cpu/conv_patch.h"
 #include "backend/cpu/conv_point.h"
 #include "backend/cpu/fast.h"
 #include "backend/cpu/wino_conv.h"
@@ -29,6 +30,7 @@ static const algorithm input_gradient[] = {
     {ZS_CONV_WINOGRAD, zs_conv_wino_dx_can, zs_conv_wino_dx, zs_conv_wino_dx_ws, NULL},
     {ZS_CONV_FEW, zs_conv_few_dx_can, zs_conv_few_dx, zs_conv_few_dx_ws, NULL},
     {ZS_CONV_POINT, zs_conv_point_dx_can, zs_conv_point_dx, zs_conv_point_dx_ws, NULL},
+    {ZS_CONV_POINT, zs_conv_patch_dx_can, zs_conv_patch_dx, zs_conv_patch_dx_ws, NULL},
     {ZS_CONV_DIRECT, zs_conv_direct_dx_can, zs_conv_direct_dx, zs_conv_direct_dx_ws, NULL},
 };
 static const algorithm weight_gradient[] = {
