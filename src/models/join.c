@@ -89,10 +89,12 @@ static int join_configs(zs_model_config *out, const zs_model *m, const zs_model 
             continue;
         if (zs_model_config_arch(out, box, NULL))
             return zs_fail(err, ZS_E_INVALID,
-                           "%s holds a %s, but an earlier file of the model did too; name one",
+                           "%s holds a %s, but an earlier file of the model did too; name one, or "
+                           "take only some boxes of a file, as in FILE:encoder+prior",
                            path, zs_box_name(box));
         zs_model_config_take(out, box, &part->config);
     }
+    out->classes = 0; /* what tells them apart is no part of the representation */
     int status = check_maker(out, &part->config, path, err);
     if (!out->rep_fingerprint[0]) {
         memcpy(out->rep_name, part->config.rep_name, sizeof out->rep_name);
@@ -116,7 +118,8 @@ static void copy_weights(const zs_params *to, float *dst, const zs_model *from)
     }
 }
 
-static int join_weights(zs_model *m, const zs_model *part, const zs_model_config *c, zs_error *err)
+/* Gives m the configuration c and the weights that it and `other` (may be NULL) have for it. */
+static int rebuild(zs_model *m, const zs_model *other, const zs_model_config *c, zs_error *err)
 {
     zs_model joint = {.config = *c, .backend = m->backend};
     int status = zs_model_lay_out(&joint, err);
@@ -130,7 +133,8 @@ static int join_weights(zs_model *m, const zs_model *part, const zs_model_config
         zs_exec_free(&m->cache[i].e);
     zs_packs_free(&m->packs);
     copy_weights(joint.params, joint.weights, m);
-    copy_weights(joint.params, joint.weights, part);
+    if (other)
+        copy_weights(joint.params, joint.weights, other);
     m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
     zs_params_free(&m->params);
     m->config = joint.config;
@@ -140,12 +144,40 @@ static int join_weights(zs_model *m, const zs_model *part, const zs_model_config
     return ZS_OK;
 }
 
+static bool has_weights(const zs_model *m, zs_box box)
+{
+    return zs_model_has(m, box) && m->boxes >> box & 1u;
+}
+
+int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
+{
+    zs_model_config c = m->config;
+    bool dropped = false, left = false;
+    int status = ZS_OK;
+    for (int b = 0; b < ZS_BOX_PROBE; b++) {
+        bool there = zs_model_has(m, (zs_box)b), wanted = boxes >> b & 1u;
+        if (there && !wanted)
+            zs_model_config_clear(&c, (zs_box)b);
+        dropped = dropped || (there && !wanted);
+        left = left || (there && wanted);
+    }
+    if (!dropped)
+        return ZS_OK;
+    if (!left)
+        return zs_fail(err, ZS_E_INVALID, "%s has none of the boxes that are asked of it", path);
+    if (!(boxes >> ZS_BOX_ENCODER & 1u) && !c.rep_fingerprint[0] &&
+        has_weights(m, ZS_BOX_ENCODER)) {
+        status = zs_rep_fingerprint(c.rep_fingerprint, m, err);
+        (void)snprintf(c.rep_name, sizeof c.rep_name, "%s", c.name[0] ? c.name : path);
+    }
+    return status < 0 ? status : rebuild(m, NULL, &c, err);
+}
+
 /* The encoder that is here is the one that the others were made for. */
 static int check_encoder(zs_model *m, const char *path, zs_error *err)
 {
     char print[ZS_REP_FINGERPRINT] = "";
-    bool here = zs_model_has(m, ZS_BOX_ENCODER) && m->boxes >> ZS_BOX_ENCODER & 1u;
-    if (!m->config.rep_fingerprint[0] || !here)
+    if (!m->config.rep_fingerprint[0] || !has_weights(m, ZS_BOX_ENCODER))
         return ZS_OK;
     int status = zs_rep_fingerprint(print, m, err);
     if (status == ZS_OK && !zs_rep_same(print, m->config.rep_fingerprint))
@@ -165,7 +197,7 @@ int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
     } else {
         status = join_configs(&c, m, part, path, err);
         if (status == ZS_OK)
-            status = join_weights(m, part, &c, err);
+            status = rebuild(m, part, &c, err);
         if (status == ZS_OK)
             status = check_encoder(m, path, err);
     }

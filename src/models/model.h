@@ -41,7 +41,7 @@ typedef struct zs_model_options {
 
 /* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), one of its
  * checkpoints, official files, or several of these joined with commas, each with boxes that the
- * others have not. *out is NULL on failure. ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID
+ * others have not; "FILE:encoder+prior" takes only these boxes of a file. *out is NULL on failure. ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID
  * (an override; boxes of two files that do not fit each other), ZS_E_NOMEM. */
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
 

@@ -144,12 +144,15 @@ static int read_networks(zs_model *part, zs_tensorfile *f, const zs_model_option
 }
 
 /* Networks from f beside those of earlier files; 1 when f holds none. */
-static int take_networks(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+static int take_networks(zs_model *m, zs_tensorfile *f, unsigned boxes, const zs_model_options *o,
+                         zs_error *err)
 {
     zs_model *part = NULL;
     int status = zs_model_new(&part, zs_tensorfile_path(f), o, err);
     if (status == ZS_OK)
         status = read_networks(part, f, o, err);
+    if (status == ZS_OK)
+        status = zs_model_keep(part, boxes, zs_tensorfile_path(f), err);
     if (status == ZS_OK)
         status = zs_model_join(m, part, zs_tensorfile_path(f), err);
     zs_model_close(&part);
@@ -196,13 +199,14 @@ static int take_probe(zs_model *m, zs_tensorfile *f, zs_error *err)
     return ZS_OK;
 }
 
-static int take_file(zs_model *m, const char *path, const zs_model_options *o, zs_error *err)
+static int take_file(zs_model *m, const char *path, unsigned boxes, const zs_model_options *o,
+                     zs_error *err)
 {
     zs_tensorfile *f = NULL;
     int status = zs_tensorfile_open(&f, path, err);
     if (status < 0)
         return status;
-    status = take_networks(m, f, o, err);
+    status = take_networks(m, f, boxes, o, err);
     int stats = status < 0 ? 1 : take_stats(m, f, err);
     int probe = status < 0 || stats < 0 ? 1 : take_probe(m, f, err);
     if (status == 1 && stats == 1 && probe == 1)
@@ -226,6 +230,38 @@ static char *file_of_part(const char *part, size_t n)
     char *bundle = zs_str_format("%s/model.safetensors", path);
     zs_free(path);
     return bundle;
+}
+
+/* The box called by the first n characters of s; ZS_BOX_COUNT when there is none. */
+static zs_box box_called(const char *s, size_t n)
+{
+    int b = 0;
+    while (b < ZS_BOX_COUNT &&
+           (strlen(zs_box_name((zs_box)b)) != n || memcmp(zs_box_name((zs_box)b), s, n) != 0))
+        b++;
+    return (zs_box)b;
+}
+
+/* The boxes that the end of a part asks for, as in "runs/a:encoder+prior", and the length of what
+ * is before it; all boxes when it names none. */
+static unsigned boxes_of_part(const char *part, size_t *n)
+{
+    unsigned boxes = 0;
+    size_t at = *n;
+    while (at > 0 && part[at - 1] != ':')
+        at--;
+    for (size_t k = at; at > 0 && k < *n;) {
+        size_t word = strcspn(part + k, "+,");
+        zs_box b = box_called(part + k, word);
+        if (b == ZS_BOX_COUNT)
+            return ~0u; /* a colon in a file's name */
+        boxes |= 1u << b;
+        k += word + 1;
+    }
+    if (!boxes)
+        return ~0u;
+    *n = at - 1;
+    return boxes;
 }
 
 static int check_spec(const char *spec, zs_error *err)
@@ -259,9 +295,10 @@ int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, z
     if (status == ZS_OK)
         status = zs_model_new(out, spec, o, err);
     for (const char *s = spec; status == ZS_OK;) {
-        size_t n = strcspn(s, ",");
-        char *path = file_of_part(s, n);
-        status = path ? take_file(*out, path, o, err) : zs_fail_nomem(err, n, "a file name");
+        size_t n = strcspn(s, ","), named = n;
+        unsigned boxes = boxes_of_part(s, &named);
+        char *path = file_of_part(s, named);
+        status = path ? take_file(*out, path, boxes, o, err) : zs_fail_nomem(err, n, "a file name");
         zs_free(path);
         if (!s[n])
             break;
