@@ -437,9 +437,44 @@ class PriorRow(StepRow):
         return torch.nn.functional.l1_loss(model(z_t, t), noise)
 
 
+class LitOptimiser(Optimiser):
+    """AdamW without clipping; the average takes the weights before the step, and warms up."""
+
+    def step(self):
+        self.n = getattr(self, "n", 0) + 1
+        keep = min(self.ema, (1 + self.n) / (10 + self.n))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.params], 1.0 - keep)
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
+
+class RdmRow(StepRow):
+    dropout = 0.0
+
+    def __init__(self, name, tensors):
+        self.t = tensors
+        self.abar = networks.alphas_cumprod(networks.sqrt_betas(0.0015, 0.0195))
+
+    @staticmethod
+    def official(name):
+        return "model.diffusion_model." + name
+
+    def build(self, dropout):
+        w = {k.removeprefix("param."): v.clone() for k, v in self.t.items()
+             if k.startswith("param.")}
+        model = networks.RepresentationDiffusion(w)
+        return model.train().requires_grad_(), LitOptimiser(model, 5.12e-4, 0.01, 0.9999)
+
+    def loss(self, model, z, t, noise):
+        a = self.abar[t][:, None]
+        z_t = a.sqrt().float() * z + (1 - a).sqrt().float() * noise
+        return torch.nn.functional.mse_loss(model(z_t, t), z)
+
+
 SIDES = {"conv": ConvRow, "adagn": AdagnRow, "eps": NetRow, "encode": NetRow, "vit": VitRow, "dit": DitRow,
          "train": TrainRow,
-         "prior": PriorRow}
+         "prior": PriorRow, "rdm": RdmRow}
 
 
 def open_row(name):
@@ -549,6 +584,7 @@ def section_training(b):
 
 def section_prior(b):
     b.compare("prior-ffhq64-n256", 1.3, "prior")
+    b.compare("rdm-b-n512", 1.3, "prior")
 
 
 # ---- whole processes ----

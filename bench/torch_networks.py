@@ -279,6 +279,44 @@ class LatentMLP(nn.Module):
         return h
 
 
+class RdmBlock(nn.Module):
+    """h + Linear(SiLU(LN(y))), y = Linear(SiLU(LN(h))) + Linear(SiLU(emb))."""
+
+    def __init__(self, width, bottleneck, embed):
+        super().__init__()
+        self.in_layers = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, bottleneck))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, bottleneck))
+        self.out_layers = nn.Sequential(nn.LayerNorm(bottleneck), nn.SiLU(), nn.Identity(),
+                                        nn.Linear(bottleneck, width))
+
+    def forward(self, h, emb):
+        return h + self.out_layers(self.in_layers(h) + self.emb_layers(emb))
+
+
+class RepresentationDiffusion(nn.Module):
+    """x0(z_t, t): a residual MLP over representations."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        name = "model.diffusion_model."
+        own = {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
+        width, z_dim = own["input_proj.weight"].shape
+        bottleneck, embed = own["res_blocks.0.emb_layers.1.weight"].shape
+        blocks = 1 + max(int(k.split(".")[1]) for k in own if k.startswith("res_blocks."))
+        self.time_embed = TimeEmbed(width, embed)
+        self.input_proj = nn.Linear(z_dim, width)
+        self.res_blocks = nn.ModuleList(RdmBlock(width, bottleneck, embed) for _ in range(blocks))
+        self.out = nn.Sequential(nn.LayerNorm(width, eps=1e-6), nn.SiLU(), nn.Linear(width, z_dim))
+        self.load_state_dict(own, assign=True)
+
+    def forward(self, z_t, t):
+        emb = self.time_embed(t)
+        h = self.input_proj(z_t)
+        for block in self.res_blocks:
+            h = block(h, emb)
+        return self.out(h)
+
+
 def alphas_cumprod(betas):
     return torch.cumprod(1.0 - betas, dim=0)
 
@@ -289,6 +327,10 @@ def linear_betas(T=1000):
 
 def constant_betas(beta, T=1000):
     return torch.full((T,), beta * 1000 / T, dtype=torch.float64)
+
+
+def sqrt_betas(start, end, T=1000):
+    return torch.linspace(start ** 0.5, end ** 0.5, T, dtype=torch.float64) ** 2
 
 
 class Ddim:

@@ -61,6 +61,8 @@ const zs_bench_row zs_bench_rows[] = {
     NET(train, "training step", fashion32, 64, false),
     {"prior-ffhq64-n256", "latent MLP training step N=256", &zs_bench_prior, "ffhq64", 256, 0, 0,
      "codes", false},
+    {"rdm-b-n512", "RDM training step N=512", &zs_bench_prior, "rdm-mocov3-b", 512, 0, 0, "codes",
+     false},
     NET(eps, "UNet eps", ffhq64, 1, true),
     NET(eps, "UNet eps", ffhq64, 2, true),
     NET(eps, "UNet eps", ffhq64, 4, true),

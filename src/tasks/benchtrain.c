@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole training steps: drawing noise, forward, backward, clipping, Adam and the moving average. */
+#include "models/prior.h"
 #include "tasks/benchrow.h"
 #include "train/train.h"
 
@@ -18,14 +19,8 @@ typedef struct step {
     size_t numel;
     const int64_t *t; /* of the last step */
     const float *noise;
-    /* of images */
     zs_model_config c;
     zs_gradient *gradient;
-    /* of codes */
-    zs_schedule schedule;
-    zs_exec *exec;
-    int64_t *own_t;
-    float *own_noise;
 } step;
 
 static void step_close(void **state)
@@ -34,14 +29,10 @@ static void step_close(void **state)
     if (!k)
         return;
     zs_gradient_free(&k->gradient);
-    zs_exec_free(&k->exec);
-    zs_schedule_free(&k->schedule);
     if (k->s.backend)
         zs_train_state_free(&k->s);
     zs_params_free(&k->ps);
     zs_free(k->x0);
-    zs_free(k->own_t);
-    zs_free(k->own_noise);
     zs_free(k);
     *state = NULL;
 }
@@ -54,6 +45,7 @@ static zs_optim_config optim_of(const zs_preset_train *t)
     o.decoupled = strcmp(t->optimizer, "adamw") == 0;
     o.clip = t->clip;
     o.ema = t->ema;
+    o.ema_warmup = o.ema_first = t->lit_ema;
     return o;
 }
 
@@ -206,7 +198,7 @@ static int open_train(void **state, const zs_bench_row *r, const zs_bench_settin
     return status == ZS_OK ? zs_gradient_new(&k->gradient, &gc, err) : status;
 }
 
-static int image_gradient(step *k, zs_error *err)
+static int step_gradient(step *k, zs_error *err)
 {
     zs_train_batch b = {.first = k->s.samples, .x = k->x0};
     zs_gradient_draw(k->gradient, &b);
@@ -215,9 +207,9 @@ static int image_gradient(step *k, zs_error *err)
     return zs_gradient_run(k->gradient, &k->s, &b, &k->loss, err);
 }
 
-static int train_run(void *state, zs_error *err)
+static int step_run(void *state, zs_error *err)
 {
-    int status = image_gradient(state, err);
+    int status = step_gradient(state, err);
     if (status == ZS_OK)
         update(state);
     return status;
@@ -225,42 +217,20 @@ static int train_run(void *state, zs_error *err)
 
 static int train_save(void *state, const char *dir, zs_error *err)
 {
-    return save_steps(state, image_gradient, images_of(state), dir, err);
+    return save_steps(state, step_gradient, images_of(state), dir, err);
 }
 
-const zs_bench_kind zs_bench_train = {open_train, train_run, step_flops, train_save, step_close};
+const zs_bench_kind zs_bench_train = {open_train, step_run, step_flops, train_save, step_close};
 
-/* ---- codes: the latent network, L1 loss ---- */
+/* ---- codes ---- */
 
-static zs_tid latent_graph(zs_graph *g, zs_params *ps, const zs_latent_mlp_config *c, int64_t n)
-{
-    zs_nn nn = {.g = g, .ps = ps, .train = true, .dropout = (float)c->dropout};
-    zs_tid z = zs_graph_input(g, "z_t", zs_shape2(n, c->z_dim));
-    zs_tid t = zs_graph_input(g, "t", zs_shape1(n));
-    zs_tid noise = zs_graph_input(g, "noise", zs_shape2(n, c->z_dim));
-    zs_nn_push(&nn, "latent_net");
-    zs_tid out = zs_latent_mlp_build(&nn, c, z, t);
-    zs_nn_pop(&nn);
-    zs_tid loss = zs_loss_node(g, out, noise, ZS_LOSS_L1);
-    zs_graph_output(g, "loss", loss);
-    zs_graph_backward(g, loss);
-    return loss;
-}
-
-static int plan_latent(step *k, const zs_latent_mlp_config *c, const zs_bench_setting *s,
-                       zs_error *err)
+static int count_code_flops(step *k, zs_error *err)
 {
     zs_graph *g = NULL;
-    zs_exec_config ec = {.backend = s->backend, .hook = s->hook, .hook_ctx = s->hook_ctx};
-    int status = zs_params_new(&k->ps, err);
-    if (status == ZS_OK)
-        status = zs_graph_new(&g, err);
-    if (status < 0)
-        return status;
-    latent_graph(g, k->ps, c, k->row->n);
-    zs_params_seal(k->ps);
-    k->flops = zs_graph_flops(g);
-    return zs_exec_new(&k->exec, &g, &ec, err);
+    int status = zs_prior_graph_build(&g, k->ps, &k->c, k->row->n, 0, err);
+    k->flops = status == ZS_OK ? zs_graph_flops(g) : 0;
+    zs_graph_free(&g);
+    return status;
 }
 
 static int open_prior(void **state, const zs_bench_row *r, const zs_bench_setting *s, zs_error *err)
@@ -272,63 +242,29 @@ static int open_prior(void **state, const zs_bench_row *r, const zs_bench_settin
     step *k = *state;
     k->c = p.prior;
     k->optim = optim_of(&p.train_prior);
-    k->numel = (size_t)(r->n * zs_model_config_z_dim(&p.prior));
-    status = plan_latent(k, &p.prior.latent_mlp, s, err);
+    k->numel = (size_t)(r->n * zs_model_config_z_dim(&k->c));
+    status = zs_prior_layout(&k->ps, &k->c, err);
     if (status == ZS_OK)
         status = fill_state(k, s, err);
     if (status == ZS_OK)
-        status =
-            zs_schedule_make(&k->schedule, p.prior.latent.beta_schedule, p.prior.latent.T, err);
-    k->own_t = zs_alloc((size_t)r->n, sizeof *k->own_t);
-    k->own_noise = zs_alloc(k->numel, sizeof(float));
-    k->t = k->own_t;
-    k->noise = k->own_noise;
-    if (status == ZS_OK && (!k->own_t || !k->own_noise))
-        status = zs_fail_nomem(err, k->numel * sizeof(float), r->name);
-    return status;
-}
-
-static void draw_range(void *ctx, int64_t begin, int64_t end, int thread)
-{
-    (void)thread;
-    step *k = ctx;
-    size_t dim = (size_t)zs_model_config_z_dim(&k->c);
-    float *z_t = zs_exec_input(k->exec, "z_t"), *t = zs_exec_input(k->exec, "t");
-    for (int64_t i = begin; i < end; i++) {
-        size_t at = (size_t)i * dim;
-        zs_rng r = {0, ZS_RNG_TIMESTEP, (uint64_t)(k->s.samples + i), 0};
-        k->own_t[i] = (int64_t)zs_rng_below(&r, (uint64_t)k->schedule.n);
-        r.purpose = ZS_RNG_NOISE;
-        zs_rng_normal(k->own_noise + at, dim, &r, 0);
-        t[i] = (float)k->own_t[i];
-        zs_q_sample(z_t + at, k->x0 + at, k->noise + at, k->schedule.abar[k->t[i]], dim);
-    }
-}
-
-static int code_gradient(step *k, zs_error *err)
-{
-    const zs_step at = {.step = (uint64_t)k->s.step, .grad_scale = 1};
-    zs_parallel_for(k->row->n, 16, draw_range, k);
-    memcpy(zs_exec_input(k->exec, "noise"), k->noise, k->numel * sizeof(float));
-    int status = zs_exec_run(k->exec, k->s.b.param, k->s.b.grad, &at, err);
-    if (status == ZS_OK)
-        k->loss = (double)zs_exec_output(k->exec, "loss")[0];
-    return status;
-}
-
-static int prior_run(void *state, zs_error *err)
-{
-    int status = code_gradient(state, err);
-    if (status == ZS_OK)
-        update(state);
-    return status;
+        status = count_code_flops(k, err);
+    const zs_gradient_config gc = {.model = &k->c,
+                                   .objective = ZS_OBJECTIVE_CODES,
+                                   .layout = k->ps,
+                                   .batch = r->n,
+                                   .dropout = s->dropout ? k->c.latent_mlp.dropout : 0,
+                                   .seed = s->seed,
+                                   .backend = s->backend,
+                                   .hook = s->hook,
+                                   .hook_ctx = s->hook_ctx};
+    return status == ZS_OK ? zs_gradient_new(&k->gradient, &gc, err) : status;
 }
 
 static int prior_save(void *state, const char *dir, zs_error *err)
 {
     step *k = state;
-    return save_steps(k, code_gradient, zs_shape2(k->row->n, zs_model_config_z_dim(&k->c)), dir,
+    return save_steps(k, step_gradient, zs_shape2(k->row->n, zs_model_config_z_dim(&k->c)), dir,
                       err);
 }
 
-const zs_bench_kind zs_bench_prior = {open_prior, prior_run, step_flops, prior_save, step_close};
+const zs_bench_kind zs_bench_prior = {open_prior, step_run, step_flops, prior_save, step_close};
