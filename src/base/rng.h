@@ -22,7 +22,8 @@ typedef enum zs_purpose {
     ZS_RNG_ACCEPT,   /* rejection sampling of codes; index = code */
     ZS_RNG_PICK,     /* which examples a probe is given; index = attribute */
     ZS_RNG_ABSENT,   /* conditions left out in training; index = sample counter */
-    ZS_RNG_CLASS     /* classes of samples where none is asked for; index = sample */
+    ZS_RNG_CLASS,    /* classes of samples where none is asked for; index = sample */
+    ZS_RNG_LATENT    /* noise of latents in training; index = sample counter */
 } zs_purpose;
 
 typedef struct zs_rng {

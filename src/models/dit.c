@@ -4,6 +4,7 @@
 #include <string.h>
 
 static const float NORM_EPS = 1e-6f;
+static const double LEFT_OUT = 0.1;
 
 /* Guidance moves the first three channels alone, as the authors do for exact reproducibility. */
 enum { GUIDED = 3 };
@@ -208,6 +209,21 @@ static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
     return zs_dit_build(nn, config, &inputs);
 }
 
+/* As the authors train them: a tenth of the conditions is left out. */
+static int set_condition(void *config, int64_t z_dim, int64_t classes, zs_error *err)
+{
+    zs_dit_config *c = config;
+    if (z_dim && classes)
+        return zs_fail(err, ZS_E_INVALID,
+                       "a DiT is conditioned on representations or on classes, not on both");
+    c->z_dim = z_dim;
+    c->substitute = z_dim > 0;
+    c->z_drop = z_dim ? LEFT_OUT : 0;
+    c->classes = classes + 1; /* the last row, or the only one, stands for none */
+    c->class_drop = classes ? LEFT_OUT : 0;
+    return ZS_OK;
+}
+
 const zs_arch zs_arch_dit = {
     .name = "dit",
     .box = ZS_BOX_GENERATOR,
@@ -217,4 +233,5 @@ const zs_arch zs_arch_dit = {
     .check = check,
     .ports = ports,
     .build = build,
+    .condition = set_condition,
 };

@@ -243,7 +243,7 @@ static const struct kind {
     const char *options; /* names it has a use for */
 } kinds[] = {{"autoencoder", train_autoencoder, IMAGES},
              {"ddpm", train_ddpm, IMAGES},
-             {"generator", zs_train_generator, IMAGES "encoder class-cond "},
+             {"generator", zs_train_generator, IMAGES "encoder class-cond first-stage "},
              {"encoder", zs_train_encoder, IMAGES "objective test "},
              {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond "},
              {"probe", zs_train_probe, ANY "labels attr test shots unlabelled views codes "},
@@ -303,6 +303,8 @@ static const zs_option options[] = {
     {"encoder", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,
      "generator: conditioned on the representations that this encoder makes"},
     {"class-cond", ZS_OPTION_FLAG, NULL, NULL, 0, 0, "generator: conditioned on classes"},
+    {"first-stage", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,
+     "generator: learns the latents that this first stage makes of images"},
     {"objective", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
      "encoder: supervised, by the classes of the images"},
     {"arch", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,

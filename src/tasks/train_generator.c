@@ -30,11 +30,12 @@ static int open_encoder(zs_train_config *c, zs_task_env *env, const char *spec)
 {
     int status = zs_pipeline_open_alone(&c->encoder, env, spec, ZS_BOX_ENCODER);
     const zs_model_config *e = c->encoder ? zs_model_configuration(c->encoder) : NULL;
-    if (status == ZS_OK && e->channels != c->model.channels)
+    const zs_train_picture p = zs_train_pictures(c);
+    if (status == ZS_OK && e->channels != p.channels)
         status = zs_fail(env->err, ZS_E_INVALID,
                          "%s takes images of %lld channels and the generator those of %lld; set "
                          "--set channels= or choose another preset",
-                         spec, (long long)e->channels, (long long)c->model.channels);
+                         spec, (long long)e->channels, (long long)p.channels);
     if (status == ZS_OK)
         status = zs_rep_fingerprint(c->model.rep_fingerprint, c->encoder, env->err);
     if (status < 0)
@@ -42,6 +43,33 @@ static int open_encoder(zs_train_config *c, zs_task_env *env, const char *spec)
     c->base_name = spec;
     (void)snprintf(c->model.rep_name, sizeof c->model.rep_name, "%s", e->name[0] ? e->name : spec);
     return zs_model_config_condition(&c->model, zs_model_config_z_dim(e), 0, env->err);
+}
+
+/* What turns images into the latents that the generator learns. */
+static int open_first_stage(zs_train_config *c, zs_task_env *env)
+{
+    const char *spec = zs_opt_text(env, "first-stage");
+    if (!spec && c->model.channels <= 3)
+        return ZS_OK;
+    if (!spec)
+        return zs_fail(env->err, ZS_E_INVALID,
+                       "train generator: the preset is one for latents of %lld channels; give the "
+                       "first stage that makes them: --first-stage MODEL",
+                       (long long)c->model.channels);
+    /* --set is about what is trained */
+    const zs_model_options o = {.backend = zs_opt_text(env, "device"),
+                                .boxes = 1u << ZS_BOX_FIRST_STAGE};
+    int status = zs_model_open(&c->first_stage, spec, &o, env->err);
+    if (status == ZS_OK && !zs_model_has(c->first_stage, ZS_BOX_FIRST_STAGE))
+        return zs_fail(env->err, ZS_E_INVALID, "%s has no first stage; give a file that has one",
+                       spec);
+    const zs_vae_config *v = c->first_stage ? &zs_model_configuration(c->first_stage)->vae : NULL;
+    if (status == ZS_OK && v->latent_channels != c->model.channels)
+        status = zs_fail(env->err, ZS_E_INVALID,
+                         "%s makes latents of %lld channels, but the generator takes %lld; use "
+                         "another first stage or preset",
+                         spec, (long long)v->latent_channels, (long long)c->model.channels);
+    return status;
 }
 
 static int condition(zs_train_config *c, zs_task_env *env)
@@ -71,7 +99,9 @@ static int make_config(zs_train_config *c, zs_task_env *env)
     c->model = preset.generator;
     zs_train_fill(c, &preset.train_generator);
     zs_train_take_options(c, env);
-    status = condition(c, env);
+    status = open_first_stage(c, env);
+    if (status == ZS_OK)
+        status = condition(c, env);
     return status < 0 ? status : apply_sets(c, env);
 }
 
@@ -84,5 +114,6 @@ int zs_train_generator(zs_task_env *env)
     if (status == ZS_OK)
         status = zs_train_go(&c, env);
     zs_model_close(&c.encoder);
+    zs_model_close(&c.first_stage);
     return status;
 }

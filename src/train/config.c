@@ -118,3 +118,14 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
     json_decref(run);
     return all;
 }
+
+zs_train_picture zs_train_pictures(const zs_train_config *c)
+{
+    zs_train_picture p = {c->model.image_size, c->model.channels, c->model.fit};
+    if (c->first_stage) {
+        const zs_vae_config *v = &zs_model_configuration(c->first_stage)->vae;
+        p.size <<= v->levels - 1;
+        p.channels = v->channels;
+    }
+    return p;
+}

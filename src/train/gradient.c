@@ -213,7 +213,7 @@ static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
             zs_q_sample(g->in_xt + from, x + from, target + from, g->schedule.abar[t], n);
         }
         if (g->in_y)
-            g->in_y[i] = (float)b->cond.y[at + i];
+            g->in_y[i] = b->cond.y ? (float)b->cond.y[at + i] : 0.0f;
         if (g->in_drop)
             g->in_drop[i] = b->cond.drop ? b->cond.drop[at + i] : 0.0f;
     }
@@ -222,10 +222,10 @@ static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
 /* A conditional network without its conditions would read what is not there. */
 static int check_conditions(const zs_gradient *g, const zs_train_batch *b, zs_error *err)
 {
-    if ((g->in_z && !b->cond.z) || (g->in_y && !b->cond.y))
+    if ((g->in_z && !b->cond.z) || (g->in_y && !b->cond.y && g->ports.classes > 1))
         return zs_fail(err, ZS_E_INVALID, "the network is conditioned on %s, which the batch lacks",
                        g->in_z && !b->cond.z ? "representations" : "classes");
-    for (int64_t i = 0; g->in_y && i < g->c.batch; i++)
+    for (int64_t i = 0; g->in_y && b->cond.y && i < g->c.batch; i++)
         if (b->cond.y[i] < 0 || b->cond.y[i] >= g->ports.classes)
             return zs_fail(err, ZS_E_INVALID, "class %lld is outside 0..%lld of the network",
                            (long long)b->cond.y[i], (long long)g->ports.classes - 1);

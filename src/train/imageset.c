@@ -23,10 +23,11 @@ int zs_imageset_open(zs_subject *s, const zs_train_config *c, zs_error *err)
 int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err)
 {
     zs_imageset *im = s->self;
+    const zs_train_picture p = zs_train_pictures(c);
     const zs_loader_config lc = {.batch = (int)c->batch,
-                                 .size = (int)c->model.image_size,
-                                 .channels = (int)c->model.channels,
-                                 .fit = zs_fit_from_name(c->model.fit),
+                                 .size = (int)p.size,
+                                 .channels = (int)p.channels,
+                                 .fit = zs_fit_from_name(p.fit),
                                  .flip = c->flip,
                                  .seed = c->seed,
                                  .start = first,

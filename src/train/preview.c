@@ -55,12 +55,11 @@ static int fill_ddpm(zs_model *m, float *x, zs_shape xs, zs_error *err)
     return zs_generate(&g, x, xs, err);
 }
 
-static int write_grid(const char *path, const float *x, int64_t n, const zs_model_config *c,
-                      int cols, zs_error *err)
+static int write_grid(const char *path, const float *x, zs_shape xs, int cols, zs_error *err)
 {
     zs_image grid = {0};
-    int size = (int)c->image_size;
-    int status = zs_grid_from_float(&grid, x, (size_t)n, size, size, (int)c->channels, cols,
+    int size = (int)xs.d[1];
+    int status = zs_grid_from_float(&grid, x, (size_t)xs.d[0], size, size, (int)xs.d[3], cols,
                                     zs_grid_zoom(size), err);
     if (status == ZS_OK)
         status = zs_image_write_png(path, &grid, err);
@@ -86,7 +85,7 @@ int zs_preview_write(const char *path, const zs_model_config *c, float *weights,
     if (status == ZS_OK)
         status = ddpm ? fill_ddpm(m, x, xs, err) : fill_autoencoder(m, c, source, x, xs, err);
     if (status == ZS_OK)
-        status = write_grid(path, x, n, c, (int)cols, err);
+        status = write_grid(path, x, zs_shape4(n, xs.d[1], xs.d[2], xs.d[3]), (int)cols, err);
     zs_model_close(&m);
     zs_free(x);
     return status;
@@ -94,26 +93,36 @@ int zs_preview_write(const char *path, const zs_model_config *c, float *weights,
 
 enum { CONDITIONAL_ROWS = 2 };
 
-/* Rows of samples, each with noise of its own. */
-static int fill_conditional(zs_model *m, float *x, zs_shape xs, const zs_cond *cond, zs_error *err)
+/* One row: samples of shape `states`, as images. */
+static int fill_row(zs_model *m, zs_model *first_stage, float *x, zs_shape states, int64_t row,
+                    const zs_cond *cond, zs_error *err)
 {
     zs_generation g = {
         .model = m, .sampler = &zs_sampler_ddim, .steps = ZS_PREVIEW_STEPS, .cond = *cond};
-    int status = ZS_OK;
-    for (int64_t r = 0; status == ZS_OK && r < CONDITIONAL_ROWS; r++) {
-        float *row = x + r * zs_shape_numel(&xs);
-        zs_draw_xt(row, xs, SEED, (uint64_t)(r * xs.d[0]));
-        status = zs_generate(&g, row, xs, err);
-    }
+    size_t numel = (size_t)zs_shape_numel(&states);
+    float *z = first_stage ? zs_alloc(numel, sizeof *z) : x;
+    if (!z)
+        return zs_fail_nomem(err, numel * sizeof *z, "a preview");
+    zs_draw_xt(z, states, SEED, (uint64_t)(row * states.d[0]));
+    int status = zs_generate(&g, z, states, err);
+    if (status == ZS_OK && first_stage)
+        status = zs_model_from_latents(first_stage, x, z, states, err);
+    if (first_stage)
+        zs_free(z);
     return status;
 }
 
-int zs_preview_conditional(const char *path, const zs_model_config *c, float *weights,
-                           const zs_backend *backend, const float *real, const zs_cond *cond,
-                           int64_t n, zs_error *err)
+int zs_preview_conditional(const char *path, const zs_model_config *c, zs_model *first_stage,
+                           float *weights, const zs_backend *backend, const float *real,
+                           const zs_cond *cond, int64_t n, zs_error *err)
 {
     int64_t first = real ? 1 : 0, rows = first + CONDITIONAL_ROWS;
-    zs_shape xs = zs_shape4(n, c->image_size, c->image_size, c->channels);
+    zs_shape states = zs_model_config_states(c, n), xs = states;
+    if (first_stage) {
+        const zs_vae_config *v = &zs_model_configuration(first_stage)->vae;
+        xs = zs_shape4(n, states.d[1] << (v->levels - 1), states.d[2] << (v->levels - 1),
+                       v->channels);
+    }
     size_t numel = (size_t)zs_shape_numel(&xs);
     const zs_model_options o = {.backend = backend->name, .batch = n};
     zs_model *m = NULL;
@@ -123,10 +132,11 @@ int zs_preview_conditional(const char *path, const zs_model_config *c, float *we
         status = zs_model_wrap(&m, c, weights, &o, err);
     if (status == ZS_OK && real)
         memcpy(x, real, numel * sizeof *x);
+    for (int64_t r = 0; status == ZS_OK && r < CONDITIONAL_ROWS; r++)
+        status = fill_row(m, first_stage, x + (size_t)(first + r) * numel, states, r, cond, err);
+    xs.d[0] = rows * n;
     if (status == ZS_OK)
-        status = fill_conditional(m, x + (size_t)first * numel, xs, cond, err);
-    if (status == ZS_OK)
-        status = write_grid(path, x, rows * n, c, (int)n, err);
+        status = write_grid(path, x, xs, (int)n, err);
     zs_model_close(&m);
     zs_free(x);
     return status;

@@ -13,10 +13,12 @@ typedef struct zs_train_config {
                               a whole model */
     zs_model *encoder; /* borrowed: makes the representations that a generator is conditioned on;
                               else NULL */
-    zs_model *base;    /* borrowed: the model whose encoder makes the codes that the prior is
+    zs_model *first_stage; /* borrowed: makes the latents that `model` learns, of pictures as
+                              zs_train_pictures says; else NULL */
+    zs_model *base;        /* borrowed: the model whose encoder makes the codes that the prior is
                               trained on. Its configuration is `model` but for the prior; NULL:
                               images are trained on */
-    int views;         /* codes of each image, 1..64 (zs_codes); only with `base` */
+    int views;             /* codes of each image, 1..64 (zs_codes); only with `base` */
     zs_optim_config optim;
     int64_t batch;  /* images per optimiser step, 1..2^20 */
     double dropout; /* 0 <= p < 1 */
@@ -42,6 +44,14 @@ typedef struct zs_train_config {
     unsigned exec_flags;       /* zs_exec_flag */
     const json_t *note;        /* object kept in config.json under "note" (borrowed), or NULL */
 } zs_train_config;
+
+/* What the pictures of a run look like: image_size, channels and fit of its model, or, where this
+ * learns latents, those of the images that become such. */
+typedef struct zs_train_picture {
+    int64_t size, channels;
+    const char *fit; /* borrowed from c */
+} zs_train_picture;
+zs_train_picture zs_train_pictures(const zs_train_config *c);
 
 /* Defaults for everything but model, data, out and images. */
 zs_train_config zs_train_defaults(void);
