@@ -269,7 +269,8 @@ static const zs_option options[] = {
     {"out", ZS_OPTION_TEXT, "RUN", NULL, 0, 0,
      "folder of the run: checkpoints, log, samples, model"},
     {"preset", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
-     "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256"},
+     "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256; of priors also "
+     "rdm-small rdm-mocov3-b rdm-mocov3-l rdm-mocov3-b-class rdm-mocov3-l-class"},
     {"init", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,
      "start a new run from these weights: fine-tune a bundle or an official checkpoint"},
     {"set", ZS_OPTION_LIST, "KEY=VALUE", NULL, 0, 0,
