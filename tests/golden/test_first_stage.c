@@ -440,6 +440,44 @@ static void refuses_other_images(void **state)
     stage_close(&s);
 }
 
+/* Latents of 3 channels for a generator of 4, and a guidance that nothing was left out for. */
+static void refuses_what_does_not_fit(void **state)
+{
+    (void)state;
+    golden_need("rcg-dit");
+    char path[] = "/tmp/zsem-first-stage-XXXXXX", dit[512], spec[600];
+    static const char *const heads[] = {"generator.heads=4", NULL};
+    const zs_model_options o = {.set = heads};
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    stage s = random_stage();
+    zs_error err = {0};
+    zs_model *m = NULL;
+    float z[64];
+    write_stage(&s, &(zs_vae_file){.names = ZS_VAE_DIFFUSERS}, true, 0, path);
+    assert_true(golden_path(dit, "rcg-dit", "checkpoint-last.pth"));
+    (void)snprintf(spec, sizeof spec, "%s,%s", dit, path);
+    assert_int_equal(zs_model_open(&m, spec, &o, &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "the first stage makes latents of 3 channels, but the "
+                                        "generator takes 4"));
+    err = (zs_error){0};
+    assert_int_equal(zs_model_open(&m, path, NULL, &err), ZS_OK);
+    assert_int_equal(zs_model_absent_z(m, z, &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "has no guidance"));
+    err = (zs_error){0};
+    assert_int_equal(zs_model_to_latents(m, z, z, zs_shape4(1, 2, 2, 1), NULL, &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "multiples of 4"));
+    zs_model_close(&m);
+    err = (zs_error){0};
+    assert_int_equal(zs_model_open(&m, dit, &o, &err), ZS_OK);
+    assert_int_equal(zs_model_from_latents(m, z, z, zs_shape4(1, 1, 1, 4), &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "has no first stage"));
+    zs_model_close(&m);
+    stage_close(&s);
+    (void)unlink(path);
+}
+
 static int cleanup(void **state)
 {
     (void)state;
@@ -450,10 +488,15 @@ static int cleanup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(knows_what_it_is),       cmocka_unit_test(encodes_and_decodes),
-        cmocka_unit_test(draws_latents),          cmocka_unit_test(has_the_official_tensors),
-        cmocka_unit_test(names_stable_diffusion), cmocka_unit_test(reads_every_name),
-        cmocka_unit_test(refuses_half_a_stage),   cmocka_unit_test(refuses_other_images),
+        cmocka_unit_test(knows_what_it_is),
+        cmocka_unit_test(encodes_and_decodes),
+        cmocka_unit_test(draws_latents),
+        cmocka_unit_test(has_the_official_tensors),
+        cmocka_unit_test(names_stable_diffusion),
+        cmocka_unit_test(reads_every_name),
+        cmocka_unit_test(refuses_half_a_stage),
+        cmocka_unit_test(refuses_other_images),
+        cmocka_unit_test(refuses_what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, cleanup);
 }
