@@ -26,12 +26,26 @@ static void add_boxes(zs_task_env *env, const zs_model *m)
     for (int b = 0; b < ZS_BOX_COUNT; b++) {
         if (!zs_model_has(m, (zs_box)b))
             continue;
+        const zs_arch *a = zs_model_config_arch(zs_model_configuration(m), (zs_box)b, NULL);
+        char size[40];
+        (void)snprintf(size, sizeof size, "%.2f million parameters", (double)count[b] / 1e6);
         json_object_set_new(boxes, zs_box_name((zs_box)b), json_integer(count[b]));
-        zs_strbuf_addf(env->text, "  %-24s %.2f million parameters\n", zs_box_name((zs_box)b),
-                       (double)count[b] / 1e6);
+        zs_strbuf_addf(env->text, "  %-24s %-32s %s\n", zs_box_name((zs_box)b), size,
+                       a ? a->about : "attributes as directions of codes");
     }
     zs_result_set(env, "boxes", boxes);
     zs_result_set(env, "parameters", json_integer(zs_params_numel(ps)));
+}
+
+/* The encoder that is not here. */
+static void add_maker(zs_task_env *env, const zs_model *m)
+{
+    const zs_model_config *c = zs_model_configuration(m);
+    if (!c->rep_fingerprint[0] || zs_model_has(m, ZS_BOX_ENCODER))
+        return;
+    zs_strbuf_addf(env->text, "  %-24s %-32s join the encoder with a comma\n", "made for codes of",
+                   c->rep_name);
+    zs_result_set(env, "made_for", zs_json_text(c->rep_name));
 }
 
 static int add_flops(zs_task_env *env, const zs_model *m)
@@ -72,6 +86,7 @@ static int run(zs_task_env *env)
     zs_result_set(env, "model", zs_json_text(zs_arg(env, 0)));
     zs_result_set(env, "config", config);
     add_boxes(env, m);
+    add_maker(env, m);
     add_facts(env, m);
     status = add_flops(env, m);
     if (zs_model_extra(m))

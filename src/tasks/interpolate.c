@@ -29,20 +29,51 @@ static int allocate(interpolate *t)
     return ZS_OK;
 }
 
-static int generate(interpolate *t)
+/* Codes at even distances between those of the ends. */
+static void walk(interpolate *t)
 {
-    zs_shape xs = zs_shape4(2, t->shape.size, t->shape.size, t->shape.channels);
-    zs_pipeline p = {t->m, zs_opt_int(t->env, "steps"), t->env->ui, "encode x_T"};
-    int status = zs_images_read(t->im, 0, 2, t->xe, t->env->err);
-    if (status == ZS_OK)
-        status = zs_pipeline_analyse(&p, t->xe, t->ze, xs, t->env->err);
-    if (status < 0)
-        return status;
     for (int64_t i = 0; i < t->n; i++) {
         double a = t->n > 1 ? (double)i / (double)(t->n - 1) : 0.5;
         zs_pipeline_lerp(t->z + (size_t)i * t->dim, t->ze, t->ze + t->dim, t->dim, a);
         zs_pipeline_slerp(t->x + i * t->e, t->xe, t->xe + t->e, (size_t)t->e, a);
     }
+}
+
+/* One noise for all, drawn where the generator works: only the code changes. */
+static int generate_from_one(interpolate *t, zs_shape xs)
+{
+    zs_generation g = {.model = t->m,
+                       .sampler = &zs_sampler_ddim,
+                       .steps = zs_opt_int(t->env, "steps"),
+                       .noise.seed = (uint64_t)zs_opt_int(t->env, "seed"),
+                       .ui = t->env->ui,
+                       .stage = "decode"};
+    int status = zs_model_encode(t->m, t->ze, t->xe, xs, t->env->err);
+    walk(t);
+    xs.d[0] = 1;
+    for (int64_t i = 0; status == ZS_OK && i < t->n; i++) {
+        g.cond.z = t->z + (size_t)i * t->dim;
+        status = zs_generate_images(&g, t->x + i * t->e, xs, t->env->err);
+    }
+    return status;
+}
+
+static int generate(interpolate *t)
+{
+    zs_shape xs = zs_shape4(2, t->shape.size, t->shape.size, t->shape.channels);
+    zs_pipeline p = {t->m, zs_opt_int(t->env, "steps"), t->env->ui, "encode x_T"};
+    int status = zs_images_read(t->im, 0, 2, t->xe, t->env->err);
+    if (status == ZS_OK && zs_opt_flag(t->env, "random-xT"))
+        return generate_from_one(t, xs);
+    if (status == ZS_OK && zs_model_has(t->m, ZS_BOX_FIRST_STAGE))
+        status = zs_fail(t->env->err, ZS_E_INVALID,
+                         "%s: a generator of latents is not run backwards; add --random-xT",
+                         zs_arg(t->env, 0));
+    if (status == ZS_OK)
+        status = zs_pipeline_analyse(&p, t->xe, t->ze, xs, t->env->err);
+    if (status < 0)
+        return status;
+    walk(t);
     xs.d[0] = t->n;
     p.stage = "decode";
     return zs_pipeline_decode(&p, t->x, xs, t->z, t->env->err);
@@ -101,6 +132,8 @@ static int run(zs_task_env *env)
 static const zs_option options[] = {
     {"n", ZS_OPTION_INT, "N", "9", 1, 4096, "images, both ends included"},
     {"steps", ZS_OPTION_INT, "T", "100", 1, 1000000, "network calls of inversion and of decoding"},
+    {"random-xT", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "one random x_T all the way: what the representations alone change"},
     {"out", ZS_OPTION_TEXT, "DIR", "interpolate", 0, 0,
      "folder for the images and interpolate.png"},
     ZS_MODEL_OPTIONS,

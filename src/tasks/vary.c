@@ -31,7 +31,6 @@ static int generate(vary *v)
 {
     size_t dim = (size_t)zs_model_config_z_dim(zs_model_configuration(v->m));
     zs_shape xs = zs_shape4(1, v->shape.size, v->shape.size, v->shape.channels);
-    zs_pipeline p = {v->m, zs_opt_int(v->env, "steps"), v->env->ui, "decode"};
     int status = zs_images_read(v->im, 0, 1, v->x, v->env->err);
     if (status == ZS_OK)
         status = zs_model_encode(v->m, v->z, v->x, xs, v->env->err);
@@ -40,8 +39,14 @@ static int generate(vary *v)
     for (int64_t i = 1; i < v->n; i++)
         memcpy(v->z + (size_t)i * dim, v->z, dim * sizeof *v->z);
     xs.d[0] = v->n;
-    zs_draw_xt(v->x + v->e, xs, (uint64_t)zs_opt_int(v->env, "seed"), 0);
-    return zs_pipeline_decode(&p, v->x + v->e, xs, v->z, v->env->err);
+    const zs_generation g = {.model = v->m,
+                             .sampler = &zs_sampler_ddim,
+                             .steps = zs_opt_int(v->env, "steps"),
+                             .cond = {.z = v->z},
+                             .noise.seed = (uint64_t)zs_opt_int(v->env, "seed"),
+                             .ui = v->env->ui,
+                             .stage = "decode"};
+    return zs_generate_images(&g, v->x + v->e, xs, v->env->err);
 }
 
 static int write_results(vary *v, const char *dir)
