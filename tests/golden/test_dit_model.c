@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The diffusion transformer as a model: the authors' file opened, under samplers with guidance, with
- * a first stage, in a bundle. */
+/* The diffusion transformer as a model: the authors' file opened, under samplers with guidance,
+ * with a first stage, in a bundle. */
 #include "tests/golden/golden.h"
 
 #include "train/generate.h"
