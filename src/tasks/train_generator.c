@@ -28,7 +28,11 @@ static int apply_sets(zs_train_config *c, zs_task_env *env)
 /* The representations of the encoder, and who it is. */
 static int open_encoder(zs_train_config *c, zs_task_env *env, const char *spec)
 {
-    int status = zs_pipeline_open_alone(&c->encoder, env, spec, ZS_BOX_ENCODER);
+    /* --set is about the generator */
+    const zs_model_options o = {.backend = c->backend, .boxes = 1u << ZS_BOX_ENCODER};
+    int status = zs_model_open(&c->encoder, spec, &o, env->err);
+    if (status == ZS_OK && !zs_model_has(c->encoder, ZS_BOX_ENCODER))
+        status = zs_fail(env->err, ZS_E_INVALID, "--encoder %s: the model has no encoder", spec);
     const zs_model_config *e = c->encoder ? zs_model_configuration(c->encoder) : NULL;
     const zs_train_picture p = zs_train_pictures(c);
     if (status == ZS_OK && e->channels != p.channels)
@@ -101,8 +105,10 @@ static int make_config(zs_train_config *c, zs_task_env *env)
     zs_train_take_options(c, env);
     status = open_first_stage(c, env);
     if (status == ZS_OK)
+        status = apply_sets(c, env);
+    if (status == ZS_OK)
         status = condition(c, env);
-    return status < 0 ? status : apply_sets(c, env);
+    return status < 0 ? status : zs_model_config_validate(&c->model, env->err);
 }
 
 int zs_train_generator(zs_task_env *env)
