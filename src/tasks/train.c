@@ -245,7 +245,7 @@ static const struct kind {
              {"ddpm", train_ddpm, IMAGES},
              {"generator", zs_train_generator, IMAGES "encoder class-cond first-stage "},
              {"encoder", zs_train_encoder, IMAGES "objective test "},
-             {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond "},
+             {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond alone "},
              {"probe", zs_train_probe, ANY "labels attr test shots unlabelled views codes "},
              {NULL, NULL, NULL}};
 
@@ -312,6 +312,8 @@ static const zs_option options[] = {
      "prior: latent_mlp, or rdm as in representation-conditioned generation"},
     {"class-cond", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
      "prior: an rdm that is told the class of each image"},
+    {"alone", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+     "prior: without the autoencoder, to be joined with generators of its encoder"},
     {"codes", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
      "prior, probe: where the codes are kept (RUN/codes.safetensors)"},
     ZS_OPTIONS_END};

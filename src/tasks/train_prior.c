@@ -2,9 +2,9 @@
 /* zsem train prior: the codes of a data set -> a diffusion model that draws new ones. */
 #include "tasks/pipeline.h"
 #include "tasks/train.h"
-#include "train/codes.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The architecture asked for; NULL: --arch is not given. */
@@ -52,14 +52,17 @@ static int find_preset(zs_preset *p, zs_task_env *env, const zs_model_config *c)
     return status;
 }
 
-/* A prior of codes that a frozen encoder makes is a model of its own, which notes the encoder. */
-static void take_boxes(zs_train_config *c, const zs_model *base, const char *base_name)
+/* A prior of codes that a frozen encoder makes is a model of its own, which notes the encoder; that
+ * of an autoencoder joins it, unless it is wanted alone. */
+static int take_boxes(zs_train_config *c, zs_model *base, zs_task_env *env)
 {
-    const char *slash = strrchr(base_name, '/');
-    if (zs_model_config_joint(&c->model))
-        return;
+    char name[sizeof c->model.rep_name];
+    if (zs_model_config_joint(&c->model) && !zs_opt_flag(env, "alone"))
+        return ZS_OK;
+    (void)snprintf(name, sizeof name, "%s", c->model.name[0] ? c->model.name : c->base_name);
     c->model = (zs_model_config){0};
-    zs_encoder_note(&c->model, base, slash ? slash + 1 : base_name);
+    memcpy(c->model.rep_name, name, sizeof name);
+    return zs_rep_fingerprint(c->model.rep_fingerprint, base, env->err);
 }
 
 static void fill_from_preset(zs_train_config *c, const zs_preset *p, int64_t z_dim)
@@ -190,9 +193,10 @@ static int make_config(zs_train_config *c, zs_model *base, zs_task_env *env)
     c->views = (int)zs_opt_int(env, "views");
     int64_t z_dim = zs_model_config_z_dim(&c->model);
     int status = find_preset(&preset, env, &c->model);
+    if (status == ZS_OK)
+        status = take_boxes(c, base, env);
     if (status < 0)
         return status;
-    take_boxes(c, base, c->base_name);
     fill_from_preset(c, &preset, z_dim);
     zs_train_take_options(c, env);
     if (!zs_opt_given(env, "sample-every"))

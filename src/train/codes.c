@@ -36,13 +36,6 @@ uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h)
     return h;
 }
 
-void zs_encoder_note(zs_model_config *c, const zs_model *m, const char *name)
-{
-    (void)snprintf(c->rep_name, sizeof c->rep_name, "%.*s", (int)sizeof c->rep_name - 1, name);
-    (void)snprintf(c->rep_fingerprint, sizeof c->rep_fingerprint, "%016" PRIx64,
-                   zs_encoder_fingerprint(m, 0));
-}
-
 uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views)
 {
     return zs_encoder_fingerprint(m, mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views));

@@ -24,9 +24,6 @@ typedef struct zs_codes {
 /* A number for the weights of the encoder, which goes on from another number h. */
 uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h);
 
-/* Notes in c that its boxes were made for representations of m's encoder, called `name`. */
-void zs_encoder_note(zs_model_config *c, const zs_model *m, const char *name);
-
 /* Fingerprint of encoder weights, data and views: that of the codes. */
 uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views);
 
