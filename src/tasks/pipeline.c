@@ -78,6 +78,11 @@ int zs_pipeline_image_shape(zs_image_shape *out, const zs_model *m, const char *
         return zs_fail(err, ZS_E_INVALID,
                        "%s: the file does not say how large its images are; add --set image_size=N",
                        spec);
+    if (c->channels != 1 && c->channels != 3)
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s: the generator works on latents of %lld channels; join the autoencoder "
+                       "that they belong to, as in dit.pth,sd-vae-ft-ema.safetensors",
+                       spec, (long long)c->channels);
     *out = (zs_image_shape){(int)c->image_size, (int)c->channels, zs_fit_from_name(c->fit)};
     return ZS_OK;
 }
