@@ -24,8 +24,8 @@ typedef struct zs_adm_config {
 } zs_adm_config;
 
 /* x [N,H,W,in], t [N], rep [N,rep_dim] or ZS_NONE (rep_dim 0), y [N] class indices or ZS_NONE
- * (classes 0) -> [N,H,W,in], or [N,H,W,2 in] = [eps | v] with learn_sigma. H and W must be multiples
- * of 2^(levels-1). Names start at the prefix of nn, in the official order. */
+ * (classes 0) -> [N,H,W,in], or [N,H,W,2 in] = [eps | v] with learn_sigma. H and W must be
+ * multiples of 2^(levels-1). Names start at the prefix of nn, in the official order. */
 zs_tid zs_adm_build(zs_nn *nn, const zs_adm_config *c, zs_tid x, zs_tid t, zs_tid rep, zs_tid y);
 
 extern const zs_arch zs_arch_adm;

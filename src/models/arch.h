@@ -56,9 +56,9 @@ typedef struct zs_arch {
     /* The network below the prefix of nn: predicted noise (and variance), a representation, or
      * latents. */
     zs_tid (*build)(zs_nn *nn, const void *config, const zs_inputs *in);
-    /* Of generators: makes the configuration one of a network that is conditioned on representations
-     * of z_dim numbers (0: none) and on one of `classes` (0: none). ZS_E_INVALID when this
-     * architecture cannot be. */
+    /* Of generators: makes the configuration one of a network that is conditioned on
+     * representations of z_dim numbers (0: none) and on one of `classes` (0: none). ZS_E_INVALID
+     * when this architecture cannot be. */
     int (*condition)(void *config, int64_t z_dim, int64_t classes, zs_error *err);
     /* For encoders with a preprocessing of their own, or NULL: images x of any size, shape
      * [n,h,w,in_channels] in [-1,1], become the network's [n,side,side,in_channels]. */

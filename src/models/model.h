@@ -41,8 +41,9 @@ typedef struct zs_model_options {
 
 /* Opens `spec`: a bundle, the folder of a training run (its model.safetensors), one of its
  * checkpoints, official files, or several of these joined with commas, each with boxes that the
- * others have not; "FILE:encoder+prior" takes only these boxes of a file. *out is NULL on failure. ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID
- * (an override; boxes of two files that do not fit each other), ZS_E_NOMEM. */
+ * others have not; "FILE:encoder+prior" takes only these boxes of a file. *out is NULL on failure.
+ * ZS_E_IO, ZS_E_FORMAT, ZS_E_UNSUPPORTED, ZS_E_INVALID (an override; boxes of two files that do
+ * not fit each other), ZS_E_NOMEM. */
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
 
 /* A model around weights that live elsewhere: a trainer's own flat buffer (borrowed, in the
@@ -50,8 +51,8 @@ int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, z
 int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
                   const zs_model_options *o, zs_error *err);
 
-/* Says that the borrowed weights stay as they are while m lives, as those of a file do: packed forms
- * of them are then kept from call to call. */
+/* Says that the borrowed weights stay as they are while m lives, as those of a file do: packed
+ * forms of them are then kept from call to call. */
 void zs_model_promise(zs_model *m);
 
 void zs_model_close(zs_model **m);
@@ -141,10 +142,10 @@ int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const i
 int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
                        const int64_t *y, zs_error *err);
 
-/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2), for a learned variance that of loss_vlb, and, added
- * to grads (flat, caller zeroes it), its gradient; dropout 0. x0 may be NULL where there is no
- * encoder to train (zs_model_config_joint) and no variance; cond is what a conditional generator is
- * told. The whole batch runs as one piece. Meant for
+/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2), for a learned variance that of loss_vlb, and,
+ * added to grads (flat, caller zeroes it), its gradient; dropout 0. x0 may be NULL where there is
+ * no encoder to train (zs_model_config_joint) and no variance; cond is what a conditional
+ * generator is told. The whole batch runs as one piece. Meant for
  * raw weights. */
 int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
                   zs_shape xs, const int64_t *t, const float *noise, const zs_cond *cond,

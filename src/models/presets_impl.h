@@ -5,7 +5,8 @@
 
 #include "models/presets.h"
 
-/* Of generators on representations: false when there is none of that name; the i-th name or NULL. */
+/* Of generators on representations: false when there is none of that name; the i-th name or
+ * NULL. */
 bool zs_preset_rep_find(zs_preset *out, const char *name);
 const char *zs_preset_rep_name(size_t i);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Representation diffusion models: the authors' (config/rdm/mocov3vit*_simplemlp_l12_w1536*.yaml and
- * their command lines), and one of ours for two CPU cores. */
+/* Representation diffusion models: the authors' (config/rdm/mocov3vit*_simplemlp_l12_w1536*.yaml
+ * and their command lines), and one of ours for two CPU cores. */
 #include "models/presets_impl.h"
 
 #include <string.h>

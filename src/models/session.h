@@ -18,8 +18,8 @@
 typedef struct zs_session zs_session;
 
 /* A session of m's generator (x of shape xs = [n,h,w,channels]) or prior (x [n,z_dim]) under cond
- * (NULL: nothing), at the timesteps t[steps], in the order of use; t and cond are copied or used up.
- * The weights must not change before the session is freed; m may be used in between. Errors of
+ * (NULL: nothing), at the timesteps t[steps], in the order of use; t and cond are copied or used
+ * up. The weights must not change before the session is freed; m may be used in between. Errors of
  * zs_model_eps; ZS_E_NOMEM. */
 int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const zs_cond *cond,
                    const int64_t *t, int64_t steps, zs_error *err);

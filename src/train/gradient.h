@@ -45,7 +45,8 @@ void zs_gradient_free(zs_gradient **g);
 
 /* Not for classes: draws timesteps, noise (the target) and which conditions are left out for the
  * samples from b->first on, each from its own counter; valid until the next call. Where classes can
- * be left out, b->cond.y becomes a copy with the last class in their place; b->cond.drop likewise. */
+ * be left out, b->cond.y becomes a copy with the last class in their place; b->cond.drop
+ * likewise. */
 void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
 
 /* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.

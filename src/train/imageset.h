@@ -25,8 +25,8 @@ int zs_imageset_bundle(zs_subject *s, const zs_train_config *c, const char *path
                        const zs_train_state *state, const json_t *extra, zs_error *err);
 void zs_imageset_close(zs_subject *s);
 
-/* Whether every image of s, opened from spec, has one of n classes; `what` has n. ZS_E_INVALID names
- * the number, or an image without a class. */
+/* Whether every image of s, opened from spec, has one of n classes; `what` has n. ZS_E_INVALID
+ * names the number, or an image without a class. */
 int zs_imageset_check_labels(const zs_source *s, const char *spec, const char *what, int64_t n,
                              zs_error *err);
 

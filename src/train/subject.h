@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a training run learns from, and what becomes of it: images make an autoencoder or a DDPM,
- * images with representations or classes a generator, images with classes an encoder, codes a prior. One file and one kind each; the loop (trainer.c)
- * knows nothing else of them. Private to train. */
+ * images with representations or classes a generator, images with classes an encoder, codes a
+ * prior. One file and one kind each; the loop (trainer.c) knows nothing else of them. Private to
+ * train. */
 #ifndef ZS_TRAIN_SUBJECT_H
 #define ZS_TRAIN_SUBJECT_H
 

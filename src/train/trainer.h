@@ -9,8 +9,8 @@
  * is resumed; the rest may change from session to session. */
 typedef struct zs_train_config {
     zs_model_config model; /* what is trained: generator and encoder together (an autoencoder), a
-                              generator alone, an encoder with classes, or, with `base`, the prior of
-                              a whole model */
+                              generator alone, an encoder with classes, or, with `base`, the prior
+                              of a whole model */
     zs_model *encoder; /* borrowed: makes the representations that a generator is conditioned on;
                               else NULL */
     zs_model *first_stage; /* borrowed: makes the latents that `model` learns, of pictures as

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ADM UNets in bare state_dicts, as guided-diffusion publishes them: what is inferred, asked for and
- * refused; classes instead of representations; training of a learned variance. */
+/* ADM UNets in bare state_dicts, as guided-diffusion publishes them: what is inferred, asked for
+ * and refused; classes instead of representations; training of a learned variance. */
 #include "io/io.h"
 #include "models/models.h"
 #include "train/gradient.h"
