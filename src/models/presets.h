@@ -10,6 +10,7 @@ typedef struct zs_preset_train {
     int64_t total_images; /* the official length of training */
     int64_t warmup;       /* steps of linear learning-rate warm-up */
     double lr, weight_decay, clip, ema;
+    double beta2;          /* of Adam; 0: 0.999 */
     const char *optimizer; /* "adam" or "adamw" */
     const char *loss;      /* "mse", "l1" or "xent" */
     bool flip;             /* mirror images with probability 1/2 */

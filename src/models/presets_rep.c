@@ -106,6 +106,7 @@ static void fill_dit(zs_preset *p, const dit_row *r)
     p->train_generator = p->train_ddpm = (zs_preset_train){.batch = 2048,
                                                            .total_images = (int64_t)400 * IMAGENET,
                                                            .lr = 1e-4,
+                                                           .beta2 = 0.95,
                                                            .ema = 0.9999,
                                                            .optimizer = "adamw",
                                                            .loss = "mse",

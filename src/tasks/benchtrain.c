@@ -37,18 +37,6 @@ static void step_close(void **state)
     *state = NULL;
 }
 
-static zs_optim_config optim_of(const zs_preset_train *t)
-{
-    zs_optim_config o = zs_optim_defaults();
-    o.lr = t->lr;
-    o.weight_decay = t->weight_decay;
-    o.decoupled = strcmp(t->optimizer, "adamw") == 0;
-    o.clip = t->clip;
-    o.ema = t->ema;
-    o.ema_warmup = o.ema_first = t->lit_ema;
-    return o;
-}
-
 static int step_new(void **state, const zs_bench_row *r, zs_preset *p, zs_error *err)
 {
     step *k = zs_calloc(1, sizeof *k);
@@ -179,7 +167,7 @@ static int open_train(void **state, const zs_bench_row *r, const zs_bench_settin
         return status;
     step *k = *state;
     k->c = p.autoencoder;
-    k->optim = optim_of(&p.train_autoencoder);
+    k->optim = zs_optim_of_preset(&p.train_autoencoder);
     zs_shape xs = images_of(k);
     k->numel = (size_t)zs_shape_numel(&xs);
     status = zs_model_layout(&k->ps, &k->c, err);
@@ -241,7 +229,7 @@ static int open_prior(void **state, const zs_bench_row *r, const zs_bench_settin
         return status;
     step *k = *state;
     k->c = p.prior;
-    k->optim = optim_of(&p.train_prior);
+    k->optim = zs_optim_of_preset(&p.train_prior);
     k->numel = (size_t)(r->n * zs_model_config_z_dim(&k->c));
     status = zs_prior_layout(&k->ps, &k->c, err);
     if (status == ZS_OK)

@@ -100,13 +100,7 @@ int zs_train_check_preset(const zs_preset *p, const zs_model_config *c, const ch
 
 void zs_train_fill(zs_train_config *c, const zs_preset_train *t)
 {
-    c->optim.lr = t->lr;
-    c->optim.weight_decay = t->weight_decay;
-    c->optim.decoupled = strcmp(t->optimizer, "adamw") == 0;
-    c->optim.clip = t->clip;
-    c->optim.ema = t->ema;
-    c->optim.ema_warmup = c->optim.ema_first = t->lit_ema;
-    c->optim.warmup = t->warmup;
+    c->optim = zs_optim_of_preset(t);
     c->batch = t->batch;
     c->flip = t->flip ? 0.5 : 0.0;
     c->images = t->total_images;

@@ -3,6 +3,7 @@
 #include "train/optim.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { BLOCK = 16384, MAX_PARTS = 1024 };
 
@@ -10,6 +11,20 @@ zs_optim_config zs_optim_defaults(void)
 {
     return (zs_optim_config){
         .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1.0, .ema = 0.9999};
+}
+
+zs_optim_config zs_optim_of_preset(const zs_preset_train *t)
+{
+    zs_optim_config o = zs_optim_defaults();
+    o.lr = t->lr;
+    o.weight_decay = t->weight_decay;
+    o.decoupled = strcmp(t->optimizer, "adamw") == 0;
+    o.beta2 = t->beta2 > 0.0 ? t->beta2 : o.beta2;
+    o.clip = t->clip;
+    o.ema = t->ema;
+    o.ema_warmup = o.ema_first = t->lit_ema;
+    o.warmup = t->warmup;
+    return o;
 }
 
 int zs_optim_config_validate(const zs_optim_config *c, zs_error *err)

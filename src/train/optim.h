@@ -5,7 +5,7 @@
 #ifndef ZS_TRAIN_OPTIM_H
 #define ZS_TRAIN_OPTIM_H
 
-#include "base/base.h"
+#include "models/presets.h"
 
 typedef struct zs_optim_config {
     double lr;           /* > 0 */
@@ -22,6 +22,9 @@ typedef struct zs_optim_config {
 
 /* Adam 1e-4, no decay, clip 1, EMA 0.9999: what Diffusion Autoencoders are trained with. */
 zs_optim_config zs_optim_defaults(void);
+
+/* As a preset has it. */
+zs_optim_config zs_optim_of_preset(const zs_preset_train *t);
 
 /* ZS_E_INVALID names the field and its range. */
 int zs_optim_config_validate(const zs_optim_config *c, zs_error *err);
