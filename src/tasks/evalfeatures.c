@@ -10,15 +10,26 @@
 
 /* ---- open ---- */
 
+/* An encoder of ours; class scores take one that was trained on classes. */
+static int open_encoder(zs_eval *e, const char *path)
+{
+    int status = zs_pipeline_open(&e->model, e->env, path, ZS_BOX_ENCODER, false);
+    if (status < 0 || e->layer != ZS_EVAL_LOGITS || zs_model_configuration(e->model)->classes)
+        return status;
+    return zs_fail(e->env->err, ZS_E_INVALID,
+                   "%s: has no class scores; give pytorch-fid's Inception, or an encoder that was "
+                   "trained on classes (zsem train encoder)",
+                   path);
+}
+
 static int open_network(zs_eval *e, const char *path)
 {
     zs_tensorfile *f = NULL;
     zs_error ignored = {0};
     bool inception = zs_tensorfile_open(&f, path, &ignored) == ZS_OK && zs_inception_probe(f);
     zs_tensorfile_close(&f);
-    if (!inception && e->layer != ZS_EVAL_LOGITS)
-        return zs_pipeline_open(&e->model, e->env, path, ZS_BOX_ENCODER, false);
-    /* also for a file that is no Inception at all: the message says what to give */
+    if (!inception)
+        return open_encoder(e, path);
     int status = zs_inception_open(&e->net, path, zs_opt_text(e->env, "device"), e->env->err);
     if (status == ZS_OK && e->layer == ZS_EVAL_LOGITS && !zs_frozen_output(e->net, "logits", NULL))
         status = zs_fail(e->env->err, ZS_E_INVALID,
@@ -33,7 +44,8 @@ static int open_features(zs_eval *e)
         return zs_fail(e->env->err, ZS_E_INVALID,
                        "images are compared through a network: add --features with pytorch-fid's "
                        "pt_inception-2015-12-05-6726825d.pth%s",
-                       e->layer == ZS_EVAL_LOGITS ? "" : " or a zsem MODEL with an encoder");
+                       e->layer == ZS_EVAL_LOGITS ? " or an encoder trained on classes"
+                                                  : " or a zsem MODEL with an encoder");
     int status = open_network(e, path);
     if (status < 0)
         return status;
@@ -42,7 +54,8 @@ static int open_features(zs_eval *e)
         (void)zs_frozen_output(e->net, e->layer == ZS_EVAL_LOGITS ? "logits" : "pool3", &s);
         e->dim = zs_shape_last(&s);
     } else {
-        e->dim = zs_model_config_z_dim(zs_model_configuration(e->model));
+        const zs_model_config *c = zs_model_configuration(e->model);
+        e->dim = e->layer == ZS_EVAL_LOGITS ? c->classes : zs_model_config_z_dim(c);
     }
     return ZS_OK;
 }
@@ -163,7 +176,8 @@ static int run_batch(batch *b, float *out, int64_t n, zs_error *err)
         return status;
     if (e->model) {
         zs_shape s = zs_shape4(n, b->shape.size, b->shape.size, b->shape.channels);
-        return zs_model_encode(e->model, out, b->x, s, err);
+        return e->layer == ZS_EVAL_LOGITS ? zs_model_classify(e->model, out, b->x, s, err)
+                                          : zs_model_encode(e->model, out, b->x, s, err);
     }
     status =
         zs_frozen_run(e->net, b->x, zs_shape4(n, ZS_INCEPTION_SIZE, ZS_INCEPTION_SIZE, 3), err);

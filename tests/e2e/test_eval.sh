@@ -97,7 +97,14 @@ refuse "must be seen through one network" -- "$ZSEM" eval fid "$dir/a.npy" "$dir
 refuse "add --features" -- "$ZSEM" eval fid "$dir/x" "$dir/y"
 refuse missing.npy "No such file" -- "$ZSEM" eval fid "$dir/x" "$dir/missing.npy"
 refuse letter.pth -- "$ZSEM" eval fid "$dir/x" "$dir/y" --features "$dir/letter.pth"
-refuse a.npy "is not the InceptionV3" -- "$ZSEM" eval is "$dir/x" --features "$dir/a.npy"
+refuse a.npy -- "$ZSEM" eval is "$dir/x" --features "$dir/a.npy"
+refuse "has no class scores" -- "$ZSEM" eval is "$dir/x" --features share/fashion32.safetensors
+
+# class scores of an encoder of ours
+accept "$ZSEM" train encoder --objective supervised --data fashion-mnist:test --preset fashion32 \
+    --set model_channels=8 --images 256 --out "$dir/classes" --quiet
+accept "$ZSEM" eval is "$dir/x" --features "$dir/classes" --splits 1 --json
+says '"dimensions": 10'
 refuse "statistics only" -- "$ZSEM" eval kid "$dir/a.npy" "$dir/b.npz"
 refuse b.npz "other images" -- "$ZSEM" eval rep-fd "$dir/a.npy" "$dir/a.npy" --limit 3 --stats "$dir/b.npz"
 refuse "--resize" "pytorch-fid" -- "$ZSEM" eval fid "$dir/a.npy" "$dir/b.npy" --resize lanczos
