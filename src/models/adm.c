@@ -83,7 +83,9 @@ static int check(const void *config, zs_error *err)
 {
     const zs_adm_config *c = config;
     if (c->attn_levels >> c->levels)
-        return zs_fail(err, ZS_E_INVALID, "generator has attention at a level it does not have");
+        return zs_fail(err, ZS_E_INVALID,
+                       "generator has attention at a level it does not have; set its attention to "
+                       "resolutions that it reaches, or to none");
     for (int i = 0; i < c->levels; i++) {
         bool attends = c->attn_levels >> i & 1 || i == c->levels - 1;
         if (attends && c->ch[i] % c->head_channels)

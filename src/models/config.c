@@ -335,6 +335,13 @@ static int check_image(const zs_model_config *c, zs_error *err)
     return status == ZS_OK ? check_unit(c, ZS_BOX_ENCODER, 1, err) : status;
 }
 
+static int differ(const char *a, int64_t a_dim, const char *b, int64_t b_dim, zs_error *err)
+{
+    return zs_fail(err, ZS_E_INVALID,
+                   "the representations of the %s have %lld numbers and those of the %s %lld", a,
+                   (long long)a_dim, b, (long long)b_dim);
+}
+
 /* Representations mean the same thing in every box. */
 static int check_codes(const zs_model_config *c, zs_error *err)
 {
@@ -351,11 +358,13 @@ static int check_codes(const zs_model_config *c, zs_error *err)
     if (c->classes && (c->classes < 2 || c->classes > 1 << 24))
         return zs_fail(err, ZS_E_INVALID, "classes is %lld, outside 2..16777216",
                        (long long)c->classes);
-    if ((generator && encoder && g.z_dim != e.z_dim) ||
-        (generator && prior && g.z_dim != p.z_dim) || (encoder && prior && e.z_dim != p.z_dim))
-        return zs_fail(err, ZS_E_INVALID, "z_dim differs: generator %lld, encoder %lld, prior %lld",
-                       (long long)g.z_dim, (long long)e.z_dim, (long long)p.z_dim);
-    return ZS_OK;
+    if (generator && encoder && g.z_dim != e.z_dim)
+        return differ("generator", g.z_dim, "encoder", e.z_dim, err);
+    if (generator && prior && g.z_dim != p.z_dim)
+        return differ("generator", g.z_dim, "prior", p.z_dim, err);
+    return encoder && prior && e.z_dim != p.z_dim
+               ? differ("encoder", e.z_dim, "prior", p.z_dim, err)
+               : ZS_OK;
 }
 
 /* A network that returns variances is one whose process has them. */

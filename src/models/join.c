@@ -173,34 +173,51 @@ int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
     return status < 0 ? status : rebuild(m, NULL, &c, err);
 }
 
-/* The encoder that is here is the one that the others were made for. */
-static int check_encoder(zs_model *m, const char *path, zs_error *err)
+/* The encoder of `from` is the one that `made` says it was made for; `path` is the file that brings
+ * one of them to the other. */
+static int check_encoder(zs_model *from, const zs_model_config *made, const char *path,
+                         zs_error *err)
 {
     char print[ZS_REP_FINGERPRINT] = "";
-    if (!m->config.rep_fingerprint[0] || !has_weights(m, ZS_BOX_ENCODER))
+    if (!made->rep_fingerprint[0] || !has_weights(from, ZS_BOX_ENCODER))
         return ZS_OK;
-    int status = zs_rep_fingerprint(print, m, err);
-    if (status == ZS_OK && !zs_rep_same(print, m->config.rep_fingerprint))
+    int status = zs_rep_fingerprint(print, from, err);
+    if (status == ZS_OK && !zs_rep_same(print, made->rep_fingerprint))
         status = zs_fail(err, ZS_E_INVALID,
-                         "%s: the model was made for representations of %s, which are not those "
-                         "of the encoder that it is joined with here",
-                         path, m->config.rep_name);
+                         "%s does not go with the files before it: what was made for "
+                         "representations of %s is joined with another encoder, %s; use files that "
+                         "were made with one",
+                         path, made->rep_name, from->encoder_name);
     return status;
+}
+
+/* How messages call the encoder that a file brings. */
+static void name_encoder(zs_model *m, const char *path)
+{
+    if (has_weights(m, ZS_BOX_ENCODER))
+        (void)snprintf(m->encoder_name, sizeof m->encoder_name, "%s",
+                       m->config.name[0] ? m->config.name : path);
 }
 
 int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
 {
     zs_model_config c;
     int status = ZS_OK;
+    bool fresh = has_weights(part, ZS_BOX_ENCODER) && !has_weights(m, ZS_BOX_ENCODER);
+    name_encoder(part, path);
     if (!m->params) {
         move(m, part);
     } else {
-        status = join_configs(&c, m, part, path, err);
+        status = check_encoder(m, &part->config, path, err);
+        if (status == ZS_OK)
+            status = check_encoder(part, &m->config, path, err);
+        if (status == ZS_OK)
+            status = join_configs(&c, m, part, path, err);
         if (status == ZS_OK)
             status = rebuild(m, part, &c, err);
-        if (status == ZS_OK)
-            status = check_encoder(m, path, err);
     }
+    if (status == ZS_OK && fresh)
+        memcpy(m->encoder_name, part->encoder_name, sizeof m->encoder_name);
     if (status == ZS_OK)
         move_rest(m, part);
     return status;

@@ -54,7 +54,8 @@ struct zs_model {
     zs_probe *probe; /* or NULL */
     json_t *extra;
     zs_facts facts;
-    char *label; /* for messages: the spec it was opened from */
+    char *label;           /* for messages: the spec it was opened from */
+    char encoder_name[64]; /* for messages: the bundle or file that brought its encoder */
     const zs_backend *backend;
     unsigned exec_flags;
     zs_node_hook hook;

@@ -141,7 +141,10 @@ int zs_levels_check(const char *what, int levels, const int64_t *ch, uint32_t at
                     int heads, zs_error *err)
 {
     if (attn_levels >> levels)
-        return zs_fail(err, ZS_E_INVALID, "%s has attention at a level it does not have", what);
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s has attention at a level it does not have; set its attention to "
+                       "resolutions that it reaches, or to none",
+                       what);
     for (int i = 0; i < levels; i++) {
         bool attends = attn_levels >> i & 1 || i == levels - 1;
         if (attends && ch[i] % heads)

@@ -6,8 +6,8 @@
 static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_error *err)
 {
     static const char *const remedy[ZS_BOX_COUNT] = {
-        "give a file with a UNet",
-        "give an autoencoder (zsem train autoencoder), not a DDPM",
+        "give an autoencoder, or join a generator with a comma",
+        "give an autoencoder, or join the encoder's file with a comma",
         "give a file with latent_net.*, or make one: zsem train prior",
         "join its file, as in dit.pth,vae.safetensors",
         "join one (last.ckpt,cls.ckpt), or make one: zsem train probe",
@@ -15,8 +15,8 @@ static int wrong_model(const zs_model *m, const char *spec, zs_box needs, zs_err
     if (needs == ZS_BOX_COUNT || zs_model_has(m, needs))
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,
-                   "%s: this command needs a model with a %s and this one has none; %s", spec,
-                   zs_box_name(needs), remedy[needs]);
+                   "%s: this command needs a model with %s %s and this one has none; %s", spec,
+                   needs == ZS_BOX_ENCODER ? "an" : "a", zs_box_name(needs), remedy[needs]);
 }
 
 static bool has_option(const zs_task_env *env, const char *name)

@@ -25,6 +25,7 @@ typedef struct sample {
     float *x;    /* one batch */
     float *grid; /* the first GRID_MAX images */
     int64_t tried;
+    zs_attr_list wanted;
     zs_strip strip; /* of the first batch */
     zs_span_progress span;
     zs_generation g;
@@ -121,8 +122,8 @@ static int check_codes(const sample *s)
                        "%s: --predict-x0 shows images, and this generator works on latents", spec);
     if (s->dim == 0 && is_choosy(s))
         return zs_fail(s->env->err, ZS_E_INVALID,
-                       "%s: --attr and --class need a model with codes or classes, and this is a "
-                       "DDPM",
+                       "%s: --attr and --class need a model with codes or classes, and this one "
+                       "has neither",
                        spec);
     return ZS_OK;
 }
@@ -149,6 +150,35 @@ static int allocate(sample *s)
     return ZS_OK;
 }
 
+/* --class K: the attribute of that number, as classes are numbered. */
+static int want_class(sample *s)
+{
+    zs_attr_list *wanted = &s->wanted;
+    const zs_probe *p = zs_model_probe(s->m);
+    int64_t k = zs_opt_int(s->env, "class");
+    if (!p)
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "--class needs a prior or generator that knows classes (zsem train prior "
+                       "--class-cond), or a probe (zsem train probe)");
+    if (k >= p->attrs)
+        return zs_fail(s->env->err, ZS_E_INVALID,
+                       "--class %lld: the model's probe has %d classes, counted from 0",
+                       (long long)k, p->attrs);
+    if (wanted->n == ZS_ATTRS_MAX)
+        return zs_fail(s->env->err, ZS_E_INVALID, "--class and --attr: at most %d at once",
+                       (int)ZS_ATTRS_MAX);
+    wanted->at[wanted->n++] = (zs_attr_choice){(int)k, 1.0};
+    return ZS_OK;
+}
+
+/* Codes that the probe chooses. */
+static int find_wanted(sample *s)
+{
+    int status = s->dim ? zs_attributes(&s->wanted, s->env, s->m, 1.0) : ZS_OK;
+    bool class = zs_opt_given(s->env, "class") && s->told == ZS_BOX_PROBE;
+    return status == ZS_OK && class ? want_class(s) : status;
+}
+
 static int open_sample(sample *s)
 {
     zs_image_shape shape;
@@ -173,30 +203,13 @@ static int open_sample(sample *s)
     if (status == ZS_OK)
         status = find_prior_steps(s);
     if (status == ZS_OK)
+        status = find_wanted(s);
+    if (status == ZS_OK)
         status = zs_output_folder(s->dir, s->env->err);
     return status == ZS_OK ? allocate(s) : status;
 }
 
 /* ---- work ---- */
-
-/* --class K: the attribute of that number, as classes are numbered. */
-static int want_class(const sample *s, zs_attr_list *wanted)
-{
-    const zs_probe *p = zs_model_probe(s->m);
-    int64_t k = zs_opt_int(s->env, "class");
-    if (!p)
-        return zs_fail(s->env->err, ZS_E_INVALID,
-                       "--class needs a model with a probe: make one with zsem train probe");
-    if (k >= p->attrs)
-        return zs_fail(s->env->err, ZS_E_INVALID,
-                       "--class %lld: the model's probe has %d classes, counted from 0",
-                       (long long)k, p->attrs);
-    if (wanted->n == ZS_ATTRS_MAX)
-        return zs_fail(s->env->err, ZS_E_INVALID, "--class and --attr: at most %d at once",
-                       (int)ZS_ATTRS_MAX);
-    wanted->at[wanted->n++] = (zs_attr_choice){(int)k, 1.0};
-    return ZS_OK;
-}
 
 static int draw_codes(sample *s)
 {
@@ -205,12 +218,10 @@ static int draw_codes(sample *s)
                       .eta = s->prior_eta,
                       .seed = s->seed,
                       .batch = PRIOR_BATCH,
+                      .wanted = s->wanted,
                       .cls = class_for(s, ZS_BOX_PRIOR),
                       .ui = s->env->ui};
-    int status = zs_attributes(&d.wanted, s->env, s->m, 1.0);
-    if (status == ZS_OK && zs_opt_given(s->env, "class") && s->told == ZS_BOX_PROBE)
-        status = want_class(s, &d.wanted);
-    return status < 0 ? status : zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
+    return zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
 }
 
 static int write_images(sample *s, int64_t first, int64_t n)

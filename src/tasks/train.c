@@ -263,7 +263,9 @@ static const zs_option options[] = {
     {"out", ZS_OPTION_TEXT, "RUN", NULL, 0, 0,
      "folder of the run: checkpoints, log, samples, model"},
     {"preset", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
-     "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256; of priors also "
+     "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256; of generators "
+     "also fashion32-adm adm64-rep adm256-rep dit-s2-rep dit-b2-rep dit-l2-rep dit-xl2-rep; of "
+     "priors "
      "rdm-small rdm-mocov3-b rdm-mocov3-l rdm-mocov3-b-class rdm-mocov3-l-class"},
     {"init", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,
      "start a new run from these weights: fine-tune a bundle or an official checkpoint"},

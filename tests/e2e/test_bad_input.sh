@@ -74,6 +74,14 @@ done
 refuse ddpm encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
 refuse ddpm encoder -- "$ZSEM" vary "$plain" "$image" --out "$dir/vary"
 refuse prior -- "$ZSEM" apply prior-eps --model "$plain" --in "$tiny" --out "$dir/o.safetensors"
+refuse "a generator and this one has none" -- "$ZSEM" sample "$tiny:encoder" --out "$dir/new"
+refuse prior -- "$ZSEM" sample "$tiny" --out "$dir/new"
+refuse "has neither" -- "$ZSEM" sample "$plain" --class 1 --steps 2 --out "$dir/new"
+refuse "guidance of 2" -- "$ZSEM" sample share/fashion32.safetensors --guidance 2 --out "$dir/new"
+refuse "10 classes" -- "$ZSEM" sample share/fashion32.safetensors --class 10 --out "$dir/new"
+refuse "made for representations of" "another encoder" -- \
+    "$ZSEM" sample "share/fashion32.safetensors:prior,$tiny:generator" --out "$dir/new"
+check "no folder was made for samples" test ! -e "$dir/new"
 
 # images that are none
 : >"$dir/zero.png"

@@ -219,7 +219,8 @@ static void joins_with_its_encoder_alone(void **state)
     zs_model *m = open_spec(joined("half.safetensors:encoder", "whole")); /* rounded weights */
     assert_true(zs_model_has(m, ZS_BOX_ENCODER) && zs_model_has(m, ZS_BOX_GENERATOR));
     zs_model_close(&m);
-    refuse(joined("other.safetensors:encoder", "whole"), "representations of tiny");
+    refuse(joined("other.safetensors:encoder", "whole"), "another encoder, tiny");
+    refuse(joined("whole", "other.safetensors:encoder"), "representations of tiny");
     refuse(joined("ae.safetensors", "whole"), "FILE:encoder+prior");
     refuse(joined("ae.safetensors:prior", "whole"), "none of the boxes");
     m = open_spec(path_of("ae.safetensors:generator"));
