@@ -142,16 +142,23 @@ static int check_sides(const zs_model *m, zs_box box, zs_shape s, zs_error *err)
     return ZS_OK;
 }
 
-int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err)
+static int check_pictures(const zs_model *m, int64_t channels, zs_shape s, zs_error *err)
 {
-    int64_t channels = m->config.channels;
     if (s.nd != 4 || s.d[3] != channels)
         return zs_fail(err, ZS_E_INVALID, "%s takes images of %" PRId64 " channel(s), not %" PRId64,
                        m->label, channels, s.nd == 4 ? s.d[3] : 0);
     if (s.d[0] < 1 || s.d[1] < 1 || s.d[2] < 1)
         return zs_fail(err, ZS_E_INVALID, "there are no images for %s, or empty ones", m->label);
+    return ZS_OK;
+}
+
+int zs_model_check_images(const zs_model *m, zs_shape s, zs_error *err)
+{
+    int status = check_pictures(m, m->config.channels, s, err);
+    if (status < 0)
+        return status;
     bool first = zs_model_has(m, ZS_BOX_FIRST_STAGE); /* then the generator sees latents */
-    int status = check_sides(m, first ? ZS_BOX_FIRST_STAGE : ZS_BOX_GENERATOR, s, err);
+    status = check_sides(m, first ? ZS_BOX_FIRST_STAGE : ZS_BOX_GENERATOR, s, err);
     return status == ZS_OK ? check_sides(m, ZS_BOX_ENCODER, s, err) : status;
 }
 
@@ -331,7 +338,9 @@ int zs_model_encode_taps(zs_model *m, float *z, const zs_encoder_taps *taps, con
             .out = z,
             .out_dim = p.z_dim,
             .taps = taps};
-    int status = zs_model_check_images(m, xs, err);
+    int status = check_pictures(m, p.in_channels, xs, err);
+    if (status == ZS_OK)
+        status = check_sides(m, ZS_BOX_ENCODER, xs, err);
     if (status == ZS_OK)
         status = run_all(m, &a, err);
     if (status == ZS_OK && arch->finish)

@@ -119,8 +119,27 @@ zs_shape zs_model_config_states(const zs_model_config *c, int64_t n)
     return zs_shape4(n, c->image_size / f.unit, c->image_size / f.unit, g.in_channels);
 }
 
+/* What is left calls images what its networks work on: a generator without its first stage the
+ * latents, an encoder beside no such generator its pictures. */
+static void rename_images(zs_model_config *c, zs_box gone)
+{
+    zs_ports g, f, e;
+    bool generator = zs_model_config_ports(c, ZS_BOX_GENERATOR, &g);
+    bool first = zs_model_config_ports(c, ZS_BOX_FIRST_STAGE, &f);
+    if (gone == ZS_BOX_FIRST_STAGE && first && generator) {
+        c->image_size /= f.unit;
+        c->channels = g.in_channels;
+    }
+    if (gone == ZS_BOX_GENERATOR && generator && !first && c->channels > 3) {
+        (void)zs_model_config_ports(c, ZS_BOX_ENCODER, &e);
+        c->image_size = e.side;
+        c->channels = e.in_channels;
+    }
+}
+
 void zs_model_config_clear(zs_model_config *c, zs_box box)
 {
+    rename_images(c, box);
     for (size_t i = 0; i < SLOTS; i++)
         if (slots[i].arch->box == box)
             memset((char *)c + slots[i].at, 0, slots[i].size);

@@ -93,7 +93,8 @@ void *zs_model_config_slot(zs_model_config *c, const zs_arch *a);
  * one of `classes` (0: none). ZS_E_INVALID when its architecture cannot be. */
 int zs_model_config_condition(zs_model_config *c, int64_t z_dim, int64_t classes, zs_error *err);
 
-/* Empties a box. */
+/* Empties a box. image_size and channels become those of the latents when a generator loses its
+ * first stage, and an encoder's when it loses a generator of latents. */
 void zs_model_config_clear(zs_model_config *c, zs_box box);
 
 /* Copies a box, its process and (generator, encoder) what it says of images from `from` to c. */

@@ -20,10 +20,11 @@ static void move(zs_model *m, zs_model *part)
     part->extra = NULL;
 }
 
-/* What does not depend on the layout comes along in any case. */
+/* What does not depend on the layout comes along; of statistics, those that a prior was trained
+ * with before others. */
 static void move_rest(zs_model *m, zs_model *part)
 {
-    if (part->z_mean) {
+    if (part->z_mean && (!m->z_mean || zs_model_has(part, ZS_BOX_PRIOR))) {
         zs_free(m->z_mean);
         zs_free(m->z_std);
         m->z_mean = part->z_mean;

@@ -82,6 +82,8 @@ int zs_model_from_latents(zs_model *m, float *x, const float *z, zs_shape s, zs_
         status = zs_fail(err, ZS_E_INVALID,
                          "the first stage of %s takes latents of %lld channels, not %lld", m->label,
                          (long long)c->latent_channels, (long long)(s.nd == 4 ? s.d[3] : 0));
+    if (status == ZS_OK && (s.d[1] < 1 || s.d[2] < 1))
+        status = zs_fail(err, ZS_E_INVALID, "there are no latents for %s, or empty ones", m->label);
     if (status < 0)
         return status;
     int64_t numel = zs_shape_numel(&s), pixels = s.d[1] * s.d[2] << 2 * (c->levels - 1);

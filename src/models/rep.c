@@ -25,16 +25,24 @@ static void draw_picture(float *x, int64_t side, int64_t channels)
     }
 }
 
+/* An encoder of one size sees that size in whatever company. */
+static int64_t picture_side(const zs_model_config *c, const zs_ports *encoder)
+{
+    return encoder->side ? encoder->side : c->image_size > 0 ? c->image_size : SIDE;
+}
+
 int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err)
 {
     const zs_model_config *c = zs_model_configuration(m);
-    int64_t side = c->image_size > 0 ? c->image_size : SIDE, dim = zs_model_config_z_dim(c);
-    size_t pixels = (size_t)(side * side * c->channels), used = 0;
+    zs_ports p;
+    (void)zs_model_config_ports(c, ZS_BOX_ENCODER, &p);
+    int64_t side = picture_side(c, &p), dim = zs_model_config_z_dim(c);
+    size_t pixels = (size_t)(side * side * p.in_channels), used = 0;
     float *x = zs_alloc(pixels + (size_t)dim, sizeof *x), *z = x ? x + pixels : NULL;
     if (!x)
         return zs_fail_nomem(err, (pixels + (size_t)dim) * sizeof *x, "a picture");
-    draw_picture(x, side, c->channels);
-    int status = zs_model_encode(m, z, x, zs_shape4(1, side, side, c->channels), err);
+    draw_picture(x, side, p.in_channels);
+    int status = zs_model_encode(m, z, x, zs_shape4(1, side, side, p.in_channels), err);
     for (int i = 0; status == ZS_OK && i < NUMBERS && i < dim; i++)
         used += (size_t)snprintf(out + used, ZS_REP_FINGERPRINT - used, "%s%.6g", i ? " " : "",
                                  (double)z[dim * i / NUMBERS]);

@@ -47,7 +47,8 @@ static int open_data(trainer *t, zs_error *err)
 {
     const zs_model_config *m = &t->c->model;
     zs_ports p;
-    bool told = zs_model_config_ports(m, ZS_BOX_GENERATOR, &p) && (p.z_dim || p.classes);
+    bool generator = zs_model_config_ports(m, ZS_BOX_GENERATOR, &p);
+    bool told = generator && (p.z_dim || p.classes || t->c->first_stage);
     t->subject.kind = t->c->base                          ? &zs_subject_codes
                       : m->classes                        ? &zs_subject_classes
                       : told && !zs_model_config_joint(m) ? &zs_subject_conditional

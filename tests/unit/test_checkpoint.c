@@ -164,6 +164,25 @@ static void test_other_config(void **state)
     json_decref(other);
 }
 
+/* An encoder computes other last digits on another machine; another encoder, other numbers. */
+static void test_same_encoder(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int status;
+    } now[] = {{"-0.53442 0.989105 1.15987", ZS_OK}, {"-0.53442 0.999105 1.15987", ZS_E_INVALID}};
+    json_t *was = json_pack("{s:{s:s}, s:{}}", "model", "rep_fingerprint",
+                            "-0.534421 0.989105 1.15986", "train");
+    for (size_t i = 0; i < sizeof now / sizeof *now; i++) {
+        zs_error err = {0};
+        json_t *is = json_pack("{s:{s:s}, s:{}}", "model", "rep_fingerprint", now[i].text, "train");
+        assert_int_equal(zs_checkpoint_same_config(was, is, "run", &err), now[i].status);
+        json_decref(is);
+    }
+    json_decref(was);
+}
+
 static void test_not_a_checkpoint(void **state)
 {
     (void)state;
@@ -325,10 +344,11 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_names),
-        cmocka_unit_test(test_flipped_bytes),    cmocka_unit_test(test_other_config),
-        cmocka_unit_test(test_not_a_checkpoint), cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_rundir),           cmocka_unit_test(test_log),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_names),
+        cmocka_unit_test(test_flipped_bytes), cmocka_unit_test(test_other_config),
+        cmocka_unit_test(test_same_encoder),  cmocka_unit_test(test_not_a_checkpoint),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_rundir),
+        cmocka_unit_test(test_log),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -189,6 +189,43 @@ static void damaged_metadata(void **state)
     json_decref(whole);
 }
 
+/* A generator of latents that loses its first stage waits for one, and its images are latents. */
+static void boxes_go(void **state)
+{
+    zs_model_config c = {
+        .image_size = 64, .channels = 3, .fit = "crop", .diffusion = zs_process_adm};
+    zs_error err = {0};
+    (void)state;
+    c.adm = (zs_adm_config){.levels = 2,
+                            .in_channels = 4,
+                            .model_channels = 8,
+                            .ch = {8, 16},
+                            .num_res_blocks = 1,
+                            .head_channels = 8,
+                            .learn_sigma = true};
+    c.vae = (zs_vae_config){.levels = 4,
+                            .channels = 3,
+                            .latent_channels = 4,
+                            .z_channels = 4,
+                            .ch = {8, 8, 8, 8},
+                            .num_res_blocks = 1,
+                            .scale = 1.0};
+    c.sem_encoder = (zs_sem_encoder_config){
+        .in_channels = 3, .levels = 2, .ch = {8, 16}, .num_res_blocks = 1, .heads = 1, .z_dim = 6};
+    assert_int_equal(zs_model_config_condition(&c, 6, 0, &err), ZS_OK);
+    if (zs_model_config_validate(&c, &err) < 0)
+        fail_msg("%s", err.message);
+    zs_model_config_clear(&c, ZS_BOX_FIRST_STAGE);
+    assert_int_equal(c.image_size, 8);
+    assert_int_equal(c.channels, 4);
+    if (zs_model_config_validate(&c, &err) < 0)
+        fail_msg("%s", err.message);
+    zs_model_config_clear(&c, ZS_BOX_GENERATOR);
+    assert_int_equal(c.channels, 3);
+    if (zs_model_config_validate(&c, &err) < 0)
+        fail_msg("%s", err.message);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +235,7 @@ int main(void)
         cmocka_unit_test(channels_that_groups_do_not_divide),
         cmocka_unit_test(metadata_round_trip),
         cmocka_unit_test(damaged_metadata),
+        cmocka_unit_test(boxes_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

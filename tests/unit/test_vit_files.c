@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "models/rep.h"
 #include "tests/unit/model_kit.h"
 
 static const char PREFIX[] = "pretrained_encoder.";
@@ -277,12 +278,36 @@ static void resizes_positions(void **state)
     content_free(k);
 }
 
+/* What identifies an encoder does not depend on the images of the model that it is in. */
+static void is_one_encoder_anywhere(void **state)
+{
+    (void)state;
+    char path[64], print[2][ZS_REP_FINGERPRINT];
+    zs_model_config c = small(ZS_VIT_HEAD_NONE, 64);
+    content *k = content_new(&c, "", "");
+    write_file(k, kit_scratch(path));
+    for (int i = 0; i < 2; i++) {
+        zs_error err = {0};
+        zs_model *m = NULL;
+        const char *const set[] = {i ? "image_size=20" : "image_size=8", "encoder.heads=4", NULL};
+        if (zs_model_open(&m, path, &(zs_model_options){.set = set}, &err) < 0)
+            fail_msg("%s", err.message);
+        assert_int_equal(zs_model_configuration(m)->image_size, i ? 20 : 8);
+        assert_int_equal(zs_rep_fingerprint(print[i], m, &err), ZS_OK);
+        zs_model_close(&m);
+    }
+    assert_true(strlen(print[0]) > 20);
+    assert_string_equal(print[0], print[1]);
+    (void)remove(path);
+    content_free(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_every_maker), cmocka_unit_test(repairs_names),
-        cmocka_unit_test(refuses_damage),    cmocka_unit_test(refuses_settings),
-        cmocka_unit_test(resizes_positions),
+        cmocka_unit_test(reads_every_maker),       cmocka_unit_test(repairs_names),
+        cmocka_unit_test(refuses_damage),          cmocka_unit_test(refuses_settings),
+        cmocka_unit_test(is_one_encoder_anywhere), cmocka_unit_test(resizes_positions),
     };
     return cmocka_run_group_tests_name("vit_files", tests, NULL, NULL);
 }
