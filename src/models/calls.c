@@ -408,9 +408,12 @@ static int check_grad(const zs_model *m, const float *x0, zs_shape xs, const zs_
         return missing(m, ZS_BOX_GENERATOR, err);
     bool joint = zs_model_config_joint(&m->config);
     bool learned = zs_model_config_learns_variance(&m->config);
+    bool images = strcmp(m->config.diffusion.prediction, "x0") == 0;
     int status = joint ? zs_model_check_images(m, xs, err) : zs_model_check_eps(m, xs, cond, err);
     if (status == ZS_OK && joint && !x0)
         status = zs_fail(err, ZS_E_INVALID, "%s needs x0, the image to encode", m->label);
+    if (status == ZS_OK && images && !x0)
+        status = zs_fail(err, ZS_E_INVALID, "%s needs x0, which it predicts", m->label);
     if (status == ZS_OK && learned && (!x0 || !cond->steps))
         status = zs_fail(err, ZS_E_INVALID, "%s needs x0 and the numbers of its steps", m->label);
     return status;

@@ -356,6 +356,9 @@ static int check_image(const zs_model_config *c, zs_error *err)
 
 static int differ(const char *a, int64_t a_dim, const char *b, int64_t b_dim, zs_error *err)
 {
+    if (a_dim == 0) /* only generators do without */
+        return zs_fail(err, ZS_E_INVALID, "the %s takes no representations, and here is the %s of "
+                       "some", a, b);
     return zs_fail(err, ZS_E_INVALID,
                    "the representations of the %s have %lld numbers and those of the %s %lld", a,
                    (long long)a_dim, b, (long long)b_dim);
@@ -386,10 +389,16 @@ static int check_codes(const zs_model_config *c, zs_error *err)
                : ZS_OK;
 }
 
-/* A network that returns variances is one whose process has them. */
+/* A network that returns variances is one whose process has them; the bound that trains them is of
+ * networks that predict noise. */
 static int check_variance(const zs_model_config *c, zs_error *err)
 {
     bool returns = zs_model_config_learns_variance(c);
+    if (returns && strcmp(c->diffusion.prediction, "eps") != 0)
+        return zs_fail(err, ZS_E_INVALID,
+                       "diffusion.prediction is %s; a generator that learns a variance predicts "
+                       "eps",
+                       c->diffusion.prediction);
     if (returns == (strcmp(c->diffusion.variance, "learned") == 0))
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,
@@ -411,6 +420,8 @@ int zs_model_config_validate(const zs_model_config *c, zs_error *err)
         status = check_variance(c, err);
     if (status == ZS_OK && filled(c, ZS_BOX_PRIOR))
         status = check_process(&c->latent, "latent", err);
+    if (status == ZS_OK && filled(c, ZS_BOX_PRIOR) && strcmp(c->latent.variance, "learned") == 0)
+        status = zs_fail(err, ZS_E_INVALID, "latent.variance is learned, but no prior returns one");
     return status == ZS_OK ? check_image(c, err) : status;
 }
 

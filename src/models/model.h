@@ -142,18 +142,18 @@ int zs_model_eps(zs_model *m, float *eps, const float *x_t, zs_shape xs, const i
 int zs_model_prior_eps(zs_model *m, float *out, const float *z_t, int64_t n, const int64_t *t,
                        const int64_t *y, zs_error *err);
 
-/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2), for a learned variance that of loss_vlb, and,
- * added to grads (flat, caller zeroes it), its gradient; dropout 0. x0 may be NULL where there is
- * no encoder to train (zs_model_config_joint) and no variance; cond is what a conditional
- * generator is told. The whole batch runs as one piece. Meant for
- * raw weights. */
+/* Loss mean((eps(x_t,t,encoder(x0)) - noise)^2), of a generator that predicts x0 mean((x0(x_t,t) -
+ * x0)^2), for a learned variance that of loss_vlb, and, added to grads (flat, caller zeroes it),
+ * its gradient; dropout 0. x0 may be NULL where there is no encoder to train
+ * (zs_model_config_joint), no variance, and noise is predicted; cond is what a conditional
+ * generator is told. The whole batch runs as one piece. Meant for raw weights. */
 int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
                   zs_shape xs, const int64_t *t, const float *noise, const zs_cond *cond,
                   zs_error *err);
 
 /* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only where
- * an encoder is trained or a variance learned, and then "steps" [n,ZS_BOUND_NUMBERS] too), "x_t",
- * "noise" [n,h,w,c], "t" [n], "z", "y" and "drop" where the generator takes them; of a model with
+ * an encoder is trained, x0 predicted, or a variance learned, and then "steps"
+ * [n,ZS_BOUND_NUMBERS] too), "x_t", "noise" [n,h,w,c], "t" [n], "z", "y" and "drop" where the generator takes them; of a model with
  * classes "x0" and "target" [n,classes], probabilities. Output "loss" [1]. Dropout as given (not
  * from c).
  * ps: zs_model_layout(c). */

@@ -2,6 +2,8 @@
 /* From a configuration to graphs: the layout of all parameters, and one graph per network. */
 #include "models/model_impl.h"
 
+#include <string.h>
+
 static zs_nn context(zs_graph *g, zs_params *ps, bool train, double dropout)
 {
     return (zs_nn){.g = g, .ps = ps, .train = train, .dropout = (float)dropout};
@@ -107,11 +109,12 @@ static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
     bool joint = zs_model_config_joint(c), learned = zs_model_config_learns_variance(c);
     zs_inputs in = zs_network_inputs(g, c, ZS_BOX_GENERATOR, zs_graph_input(g, "x_t", s));
     zs_tid noise = zs_graph_input(g, "noise", s);
-    zs_tid x0 = joint || learned ? zs_graph_input(g, "x0", s) : ZS_NONE;
+    bool images = strcmp(c->diffusion.prediction, "x0") == 0;
+    zs_tid x0 = joint || learned || images ? zs_graph_input(g, "x0", s) : ZS_NONE;
     in.z = joint ? encoder(nn, c, x0) : representation(g, c, s.d[0]);
     zs_tid out = zs_network_build(nn, c, ZS_BOX_GENERATOR, &in);
     if (!learned)
-        return zs_loss_node(g, out, noise, ZS_LOSS_MSE);
+        return zs_loss_node(g, out, images ? x0 : noise, ZS_LOSS_MSE);
     zs_tid steps = zs_graph_input(g, "steps", zs_shape2(s.d[0], ZS_BOUND_NUMBERS));
     return zs_loss_vlb(g, NULL, out, noise, x0, steps);
 }

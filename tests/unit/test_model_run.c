@@ -177,6 +177,45 @@ static void fresh_models_predict_zero(void **state)
     zs_free(w);
 }
 
+/* The loss is against what is predicted: a fresh model, which says 0, is off by the mean square. */
+static void loss_is_of_the_prediction(void **state)
+{
+    static const char *const kinds[2] = {"eps", "x0"};
+    zs_shape xs = zs_shape4(1, 32, 32, kit_config(true).channels);
+    size_t n = (size_t)zs_shape_numel(&xs);
+    float *x0 = normal(n, 1), *noise = normal(n, 2);
+    const int64_t t = 500;
+    (void)state;
+    for (size_t i = 0; i < n; i++)
+        x0[i] *= 0.5f;
+    for (int k = 0; k < 2; k++) {
+        zs_error err = {0};
+        zs_model_config c = kit_config(true);
+        zs_params *ps = NULL;
+        zs_model *m = NULL;
+        float loss = 0.0f;
+        double want = 0.0;
+        (void)snprintf(c.diffusion.prediction, sizeof c.diffusion.prediction, "%s", kinds[k]);
+        assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
+        float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
+        float *grads = zs_calloc((size_t)zs_params_numel(ps), sizeof *grads);
+        zs_params_init(ps, w, 1);
+        assert_int_equal(zs_model_wrap(&m, &c, w, NULL, &err), ZS_OK);
+        if (zs_model_grad(m, &loss, grads, x0, noise, xs, &t, noise, NULL, &err) < 0)
+            fail_msg("%s", err.message);
+        for (size_t i = 0; i < n; i++)
+            want += k ? (double)x0[i] * (double)x0[i] : (double)noise[i] * (double)noise[i];
+        want /= (double)n;
+        assert_true(fabs((double)loss - want) < 1e-4 * want);
+        zs_model_close(&m);
+        zs_params_free(&ps);
+        zs_free(w);
+        zs_free(grads);
+    }
+    zs_free(x0);
+    zs_free(noise);
+}
+
 static void refuses_images_that_do_not_fit(void **state)
 {
     zs_model_config c = kit_config(true);
@@ -209,6 +248,7 @@ int main(void)
         cmocka_unit_test(backends_agree),
         cmocka_unit_test(neighbours_change_nothing_but_rounding),
         cmocka_unit_test(fresh_models_predict_zero),
+        cmocka_unit_test(loss_is_of_the_prediction),
         cmocka_unit_test(refuses_images_that_do_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
