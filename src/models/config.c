@@ -357,8 +357,10 @@ static int check_image(const zs_model_config *c, zs_error *err)
 static int differ(const char *a, int64_t a_dim, const char *b, int64_t b_dim, zs_error *err)
 {
     if (a_dim == 0) /* only generators do without */
-        return zs_fail(err, ZS_E_INVALID, "the %s takes no representations, and here is the %s of "
-                       "some", a, b);
+        return zs_fail(err, ZS_E_INVALID,
+                       "the %s takes no representations, and here is the %s of "
+                       "some",
+                       a, b);
     return zs_fail(err, ZS_E_INVALID,
                    "the representations of the %s have %lld numbers and those of the %s %lld", a,
                    (long long)a_dim, b, (long long)b_dim);

@@ -38,6 +38,9 @@ static int open_edit(edit *d)
                          "edit takes up to %d images at once, and these are %lld", IMAGES_MAX,
                          (long long)zs_images_count(d->im));
     if (status == ZS_OK)
+        status = zs_pipeline_check_inversion(d->m, zs_arg(d->env, 0), "edits need one of images",
+                                             d->env->err);
+    if (status == ZS_OK)
         status = zs_pipeline_check_steps(d->m, zs_opt_int(d->env, "steps"), d->env->err);
     return status == ZS_OK ? zs_output_folder(dir, d->env->err) : status;
 }

@@ -65,10 +65,6 @@ static int generate(interpolate *t)
     int status = zs_images_read(t->im, 0, 2, t->xe, t->env->err);
     if (status == ZS_OK && zs_opt_flag(t->env, "random-xT"))
         return generate_from_one(t, xs);
-    if (status == ZS_OK && zs_model_has(t->m, ZS_BOX_FIRST_STAGE))
-        status = zs_fail(t->env->err, ZS_E_INVALID,
-                         "%s: a generator of latents is not run backwards; add --random-xT",
-                         zs_arg(t->env, 0));
     if (status == ZS_OK)
         status = zs_pipeline_analyse(&p, t->xe, t->ze, xs, t->env->err);
     if (status < 0)
@@ -99,6 +95,8 @@ static int run(zs_task_env *env)
     int status = zs_pipeline_open(&t.m, env, zs_arg(env, 0), ZS_BOX_ENCODER, false);
     if (status == ZS_OK) /* an encoder alone makes codes that nothing here takes */
         status = zs_pipeline_need_autoencoder(t.m, zs_arg(env, 0), "interpolate", env->err);
+    if (status == ZS_OK && !zs_opt_flag(env, "random-xT"))
+        status = zs_pipeline_check_inversion(t.m, zs_arg(env, 0), "add --random-xT", env->err);
     if (status == ZS_OK)
         status = zs_pipeline_images(&t.im, &t.shape, env, t.m);
     if (status == ZS_OK && zs_images_count(t.im) != 2)

@@ -119,6 +119,15 @@ int zs_pipeline_check_steps(zs_model *m, int64_t steps, zs_error *err)
     return zs_generation_check(&g, err);
 }
 
+int zs_pipeline_check_inversion(const zs_model *m, const char *spec, const char *instead,
+                                zs_error *err)
+{
+    if (!zs_model_has(m, ZS_BOX_FIRST_STAGE))
+        return ZS_OK;
+    return zs_fail(err, ZS_E_INVALID, "%s: a generator of latents is not run backwards; %s", spec,
+                   instead);
+}
+
 int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err)
 {
     return run(p, &zs_sampler_ddim, x, xs, z, err);

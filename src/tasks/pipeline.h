@@ -65,6 +65,11 @@ typedef struct zs_pipeline {
  * made. */
 int zs_pipeline_check_steps(zs_model *m, int64_t steps, zs_error *err);
 
+/* Fails for generators of latents, which are not run backwards; `instead` is what to do. Asked
+ * before folders are made. */
+int zs_pipeline_check_inversion(const zs_model *m, const char *spec, const char *instead,
+                                zs_error *err);
+
 /* x_T -> x0 in place by DDIM with eta 0 (Diffusion Autoencoders, eq. 1); z [n,z_dim] or NULL.
  * x0 predictions are clamped to [-1,1] as the authors do. */
 int zs_pipeline_decode(const zs_pipeline *p, float *x, zs_shape xs, const float *z, zs_error *err);

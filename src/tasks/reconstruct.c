@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem reconstruct: image -> (z_sem, x_T) -> image, with the distance to the original. */
 #include "metrics/metrics.h"
+#include "tasks/drawcodes.h"
 #include "tasks/output.h"
 #include "tasks/pipeline.h"
 #include "tasks/span.h"
@@ -110,8 +111,18 @@ static int finish_batch(reconstruct *r, int64_t first, int64_t n)
     return ZS_OK;
 }
 
-static int decode(reconstruct *r, zs_shape xs, const float *z)
+static int decode(reconstruct *r, zs_shape xs, const float *z, int64_t first)
 {
+    const zs_generation g = {
+        .model = r->m,
+        .sampler = &zs_sampler_ddim,
+        .steps = zs_opt_int(r->env, "steps"),
+        .cond = {.z = z},
+        .noise = {.seed = (uint64_t)zs_opt_int(r->env, "seed"), .first = (uint64_t)first},
+        .ui = &r->span.ui,
+        .stage = "decode"};
+    if (zs_model_has(r->m, ZS_BOX_FIRST_STAGE)) /* their x_T is one of latents */
+        return zs_generate_images(&g, r->x, xs, r->env->err);
     zs_pipeline p = {r->m, zs_opt_int(r->env, "steps"), &r->span.ui, "decode"};
     if (!zs_opt_flag(r->env, "predict-x0"))
         return zs_pipeline_decode(&p, r->x, xs, z, r->env->err);
@@ -134,7 +145,7 @@ static int run_batch(reconstruct *r, int64_t first, int64_t n)
         status = analyse(r, xs, first);
     zs_span_begin(&r->span, (double)first + half, (double)n - half);
     if (status == ZS_OK)
-        status = decode(r, xs, z);
+        status = decode(r, xs, z, first);
     return status < 0 ? status : finish_batch(r, first, n);
 }
 
@@ -236,10 +247,30 @@ static void release(reconstruct *r)
     zs_model_close(&r->m);
 }
 
+/* What generators of classes, and those of latents, do not do. */
+static int check_generator(const reconstruct *r)
+{
+    const char *spec = zs_arg(r->env, 0);
+    if (zs_class_count(r->m, ZS_BOX_GENERATOR) > 0)
+        return zs_fail(
+            r->env->err, ZS_E_INVALID,
+            "%s: reconstruct does not know the classes that this generator is told; draw "
+            "new images with zsem sample --class K",
+            spec);
+    if (zs_opt_flag(r->env, "predict-x0") && zs_model_has(r->m, ZS_BOX_FIRST_STAGE))
+        return zs_fail(r->env->err, ZS_E_INVALID,
+                       "%s: --predict-x0 shows images, and this generator works on latents", spec);
+    return zs_opt_flag(r->env, "random-xT")
+               ? ZS_OK
+               : zs_pipeline_check_inversion(r->m, spec, "add --random-xT", r->env->err);
+}
+
 static int run(zs_task_env *env)
 {
     reconstruct r = {.env = env, .out = zs_opt_text(env, "out")};
     int status = zs_pipeline_open(&r.m, env, zs_arg(env, 0), ZS_BOX_GENERATOR, false);
+    if (status == ZS_OK)
+        status = check_generator(&r);
     if (status == ZS_OK)
         status = zs_pipeline_images(&r.im, &r.shape, env, r.m);
     if (status == ZS_OK)

@@ -81,6 +81,8 @@ refuse "guidance of 2" -- "$ZSEM" sample share/fashion32.safetensors --guidance 
 refuse "10 classes" -- "$ZSEM" sample share/fashion32.safetensors --class 10 --out "$dir/new"
 refuse "made for representations of" "another encoder" -- \
     "$ZSEM" sample "share/fashion32.safetensors:prior,$tiny:generator" --out "$dir/new"
+refuse "generator takes no representations" -- \
+    "$ZSEM" sample "$plain,share/fashion32.safetensors:prior" --out "$dir/new"
 check "no folder was made for samples" test ! -e "$dir/new"
 
 # images that are none
