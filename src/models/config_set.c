@@ -229,6 +229,19 @@ static int set_field(zs_model_config *c, const char *key, size_t n, const char *
     return 1;
 }
 
+/* Keys of UNets, of which an ADM has the latter and a DiT none. A file without a generator may be a
+ * part of a model that has one. */
+static bool has_key(const zs_model_config *c, const char *key)
+{
+    static const char *const keys[] = {"heads",        "embed_channels", "model_channels",
+                                       "channel_mult", "num_res_blocks", "dropout"};
+    size_t n = c->sem_encoder.levels ? 0 : c->dit.depth ? 6 : c->adm.levels ? 2 : 0;
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(keys[i], key) == 0)
+            return false;
+    return true;
+}
+
 int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err)
 {
     const char *eq = strchr(key_value, '=');
@@ -238,6 +251,11 @@ int zs_model_config_set(zs_model_config *c, const char *key_value, zs_error *err
         size_t n = strlen(rows[i].key);
         if (n != (size_t)(eq - key_value) || memcmp(rows[i].key, key_value, n) != 0)
             continue;
+        if (!has_key(c, rows[i].key))
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s: a generator %s has no such key; its fields are set as in --set "
+                           "generator.head_channels=32",
+                           rows[i].key, c->dit.depth ? "dit" : "adm");
         if (rows[i].set(c, eq + 1))
             return ZS_OK;
         return zs_fail(err, ZS_E_INVALID, "%s: \"%s\" is not a value it can have; it is the %s",

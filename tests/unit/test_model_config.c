@@ -189,6 +189,20 @@ static void damaged_metadata(void **state)
     json_decref(whole);
 }
 
+/* What a generator does not have is refused, not ignored. */
+static void keys_of_other_generators(void **state)
+{
+    zs_model_config adm = {.image_size = 16, .channels = 1, .adm = {.levels = 2}}, dit = {0};
+    zs_error err = {0};
+    (void)state;
+    dit.dit.depth = 2;
+    assert_int_equal(zs_model_config_set(&adm, "dropout=0.5", &err), ZS_OK);
+    assert_int_equal(zs_model_config_set(&adm, "heads=2", &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "a generator adm has no such key"));
+    assert_int_equal(zs_model_config_set(&dit, "dropout=0.5", NULL), ZS_E_INVALID);
+    assert_true(dit.unet.dropout <= 0.0 && adm.unet.heads == 0);
+}
+
 /* A generator of latents that loses its first stage waits for one, and its images are latents. */
 static void boxes_go(void **state)
 {
@@ -236,6 +250,7 @@ int main(void)
         cmocka_unit_test(metadata_round_trip),
         cmocka_unit_test(damaged_metadata),
         cmocka_unit_test(boxes_go),
+        cmocka_unit_test(keys_of_other_generators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
