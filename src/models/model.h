@@ -153,10 +153,9 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
 
 /* The training graph behind zs_model_grad and the trainer, differentiated. Inputs "x0" (only where
  * an encoder is trained, x0 predicted, or a variance learned, and then "steps"
- * [n,ZS_BOUND_NUMBERS] too), "x_t", "noise" [n,h,w,c], "t" [n], "z", "y" and "drop" where the generator takes them; of a model with
- * classes "x0" and "target" [n,classes], probabilities. Output "loss" [1]. Dropout as given (not
- * from c).
- * ps: zs_model_layout(c). */
+ * [n,ZS_BOUND_NUMBERS] too), "x_t", "noise" [n,h,w,c], "t" [n], "z", "y" and "drop" where the
+ * generator takes them; of a model with classes "x0" and "target" [n,classes], probabilities.
+ * Output "loss" [1]. Dropout as given (not from c). ps: zs_model_layout(c). */
 int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,
                          double dropout, zs_error *err);
 
