@@ -49,7 +49,8 @@ static int generate_from_one(interpolate *t, zs_shape xs)
                        .ui = t->env->ui,
                        .stage = "decode"};
     int status = zs_model_encode(t->m, t->ze, t->xe, xs, t->env->err);
-    walk(t);
+    if (status == ZS_OK)
+        walk(t);
     xs.d[0] = 1;
     for (int64_t i = 0; status == ZS_OK && i < t->n; i++) {
         g.cond.z = t->z + (size_t)i * t->dim;
