@@ -4,6 +4,45 @@
 #include <stdarg.h>
 #include <string.h>
 
+bool zs_infer_has(const zs_tensorfile *f, const char *prefix, const char *name)
+{
+    char full[96];
+    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
+    return zs_tensorfile_find(f, full) >= 0;
+}
+
+bool zs_infer_given(const zs_model_options *o, const char *key)
+{
+    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
+        if (zs_str_starts(*s, key))
+            return true;
+    return false;
+}
+
+int zs_infer_envelope(zs_official *out, zs_tensorfile *f,
+                      bool (*is)(const zs_tensorfile *f, const char *prefix), bool raw,
+                      zs_error *err)
+{
+    static const char *const trained[] = {"model.", ""};
+    bool averaged = is(f, "model_ema.");
+    *out = (zs_official){.f = f, .averaged = averaged && !raw};
+    if (out->averaged) {
+        (void)snprintf(out->prefix, sizeof out->prefix, "model_ema.");
+        return ZS_OK;
+    }
+    for (size_t i = 0; i < sizeof trained / sizeof trained[0]; i++)
+        if (is(f, trained[i])) {
+            (void)snprintf(out->prefix, sizeof out->prefix, "%s", trained[i]);
+            return ZS_OK;
+        }
+    if (!averaged)
+        return 1;
+    return zs_fail(err, ZS_E_INVALID,
+                   "%s holds only averaged weights (model_ema.*), and this needs the raw ones; use "
+                   "the checkpoint that training wrote",
+                   zs_tensorfile_path(f));
+}
+
 const zs_tensorinfo *zs_infer_tensor(const zs_infer *x, const char *fmt, ...)
 {
     char name[160], full[200];

@@ -16,6 +16,19 @@ typedef struct zs_infer {
 
 zs_infer zs_infer_open(const zs_official *o, const char *hyper_name, zs_facts *facts);
 
+/* Whether f has the tensor "<prefix><name>". */
+bool zs_infer_has(const zs_tensorfile *f, const char *prefix, const char *name);
+
+/* Whether the user gave the override that begins with `key`, such as "generator.heads=". */
+bool zs_infer_given(const zs_model_options *o, const char *key);
+
+/* The network that `is` recognises in a file of representation-conditioned generation: "model_ema.",
+ * or, when it is missing or `raw` asks for it, "model." or the whole file. 1 when f holds none;
+ * ZS_E_INVALID when only the average is there and `raw` asks for the other. */
+int zs_infer_envelope(zs_official *out, zs_tensorfile *f,
+                      bool (*is)(const zs_tensorfile *f, const char *prefix), bool raw,
+                      zs_error *err);
+
 /* The tensor "<prefix><printf>", or NULL; dimension i of t, 0 when there is none. */
 const zs_tensorinfo *zs_infer_tensor(const zs_infer *x, const char *fmt, ...) ZS_PRINTF(2, 3);
 int64_t zs_infer_dim(const zs_tensorinfo *t, int i);

@@ -6,13 +6,6 @@
 
 #include <string.h>
 
-static bool has(const zs_tensorfile *f, const char *prefix, const char *name)
-{
-    char full[96];
-    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
-    return zs_tensorfile_find(f, full) >= 0;
-}
-
 static int64_t dim_of(const zs_tensorfile *f, const char *prefix, const char *name, int i)
 {
     char full[96];
@@ -26,33 +19,11 @@ static int64_t dim_of(const zs_tensorfile *f, const char *prefix, const char *na
 static bool is_adm(const zs_tensorfile *f, const char *prefix)
 {
     int64_t in = dim_of(f, prefix, "input_blocks.0.0.weight", 1);
-    return in > 0 && has(f, prefix, "time_embed.0.weight") &&
-           has(f, prefix, "input_blocks.1.0.in_layers.2.weight") &&
-           (has(f, prefix, "rep_proj.weight") || has(f, prefix, "label_emb.weight") ||
+    return in > 0 && zs_infer_has(f, prefix, "time_embed.0.weight") &&
+           zs_infer_has(f, prefix, "input_blocks.1.0.in_layers.2.weight") &&
+           (zs_infer_has(f, prefix, "rep_proj.weight") ||
+            zs_infer_has(f, prefix, "label_emb.weight") ||
             dim_of(f, prefix, "out.2.weight", 0) == 2 * in);
-}
-
-/* 1 when f holds no such network. */
-static int find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err)
-{
-    static const char *const trained[] = {"model.", ""};
-    bool averaged = is_adm(f, "model_ema.");
-    *out = (zs_official){.f = f, .averaged = averaged && !raw};
-    if (out->averaged) {
-        (void)snprintf(out->prefix, sizeof out->prefix, "model_ema.");
-        return ZS_OK;
-    }
-    for (size_t i = 0; i < sizeof trained / sizeof trained[0]; i++)
-        if (is_adm(f, trained[i])) {
-            (void)snprintf(out->prefix, sizeof out->prefix, "%s", trained[i]);
-            return ZS_OK;
-        }
-    if (!averaged)
-        return 1;
-    return zs_fail(err, ZS_E_INVALID,
-                   "%s holds only averaged weights (model_ema.*), and this needs the raw ones; use "
-                   "the checkpoint that training wrote",
-                   zs_tensorfile_path(f));
 }
 
 /* Arguments of training that change the arithmetic, with the value that zsem knows. */
@@ -82,14 +53,6 @@ static int check_variant(const zs_infer *x, zs_error *err)
     return ZS_OK;
 }
 
-static bool is_given(const zs_model_options *o, const char *key)
-{
-    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
-        if (zs_str_starts(*s, key))
-            return true;
-    return false;
-}
-
 /* No shape tells how wide a head is. */
 static int infer_heads(zs_adm_config *c, const zs_infer *x, const zs_model_options *o,
                        zs_error *err)
@@ -101,7 +64,7 @@ static int infer_heads(zs_adm_config *c, const zs_infer *x, const zs_model_optio
         return ZS_OK;
     }
     c->head_channels = 1; /* until the override comes */
-    if (is_given(o, key))
+    if (zs_infer_given(o, key))
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,
                    "%s does not say how many channels an attention head has; give it with --set "
@@ -186,7 +149,7 @@ static int infer(zs_model_config *c, const zs_infer *x, const zs_model_options *
 int zs_adm_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {
     zs_official net;
-    int status = find(&net, f, o && o->raw, err);
+    int status = zs_infer_envelope(&net, f, is_adm, o && o->raw, err);
     if (status != ZS_OK)
         return status;
     const zs_infer x = zs_infer_open(&net, "args", &m->facts);

@@ -9,48 +9,11 @@
  * it. */
 static const double DROPPED = 0.1;
 
-static bool has(const zs_tensorfile *f, const char *prefix, const char *name)
-{
-    char full[96];
-    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
-    return zs_tensorfile_find(f, full) >= 0;
-}
-
 static bool is_dit(const zs_tensorfile *f, const char *prefix)
 {
-    return has(f, prefix, "x_embedder.proj.weight") && has(f, prefix, "t_embedder.mlp.0.weight") &&
-           has(f, prefix, "blocks.0.adaLN_modulation.1.weight");
-}
-
-/* 1 when f holds no such network. */
-static int find(zs_official *out, zs_tensorfile *f, bool raw, zs_error *err)
-{
-    static const char *const trained[] = {"model.", ""};
-    bool averaged = is_dit(f, "model_ema.");
-    *out = (zs_official){.f = f, .averaged = averaged && !raw};
-    if (out->averaged) {
-        (void)snprintf(out->prefix, sizeof out->prefix, "model_ema.");
-        return ZS_OK;
-    }
-    for (size_t i = 0; i < sizeof trained / sizeof trained[0]; i++)
-        if (is_dit(f, trained[i])) {
-            (void)snprintf(out->prefix, sizeof out->prefix, "%s", trained[i]);
-            return ZS_OK;
-        }
-    if (!averaged)
-        return 1;
-    return zs_fail(err, ZS_E_INVALID,
-                   "%s holds only averaged weights (model_ema.*), and this needs the raw ones; use "
-                   "the checkpoint that training wrote",
-                   zs_tensorfile_path(f));
-}
-
-static bool is_given(const zs_model_options *o, const char *key)
-{
-    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
-        if (zs_str_starts(*s, key))
-            return true;
-    return false;
+    return zs_infer_has(f, prefix, "x_embedder.proj.weight") &&
+           zs_infer_has(f, prefix, "t_embedder.mlp.0.weight") &&
+           zs_infer_has(f, prefix, "blocks.0.adaLN_modulation.1.weight");
 }
 
 /* No shape tells how many heads there are; the published sizes are known by their width. */
@@ -64,7 +27,7 @@ static int infer_heads(zs_dit_config *c, const zs_infer *x, const zs_model_optio
         return ZS_OK;
     }
     c->heads = 1; /* until the override comes */
-    if (is_given(o, key))
+    if (zs_infer_given(o, key))
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,
                    "%s does not say how many attention heads its transformer of width %lld has; "
@@ -161,7 +124,7 @@ static int infer(zs_model_config *c, const zs_infer *x, const zs_model_options *
 int zs_dit_read(zs_model *m, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
 {
     zs_official net;
-    int status = find(&net, f, o && o->raw, err);
+    int status = zs_infer_envelope(&net, f, is_dit, o && o->raw, err);
     if (status != ZS_OK)
         return status;
     const zs_infer x = zs_infer_open(&net, "args", &m->facts);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "models/infer_vit.h"
 #include "models/bicubic.h"
+#include "models/infer.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -293,14 +294,6 @@ int zs_vit_import(const zs_params *ps, float *flat, const char *prefix, zs_tenso
 
 /* ---- models ---- */
 
-static bool given(const zs_model_options *o, const char *key)
-{
-    for (const char *const *s = o ? o->set : NULL; s && *s; s++)
-        if (zs_str_starts(*s, key))
-            return true;
-    return false;
-}
-
 /* RCG crops photographs to 256 pixels, of which the encoder then sees 224. */
 static void set_images(zs_model *m, const zs_model_options *o, const char *path)
 {
@@ -309,7 +302,7 @@ static void set_images(zs_model *m, const zs_model_options *o, const char *path)
     m->config.channels = c->in_channels;
     m->config.image_size = c->side == RCG_SIDE ? RCG_IMAGE : c->side;
     (void)snprintf(m->config.fit, sizeof m->config.fit, "crop");
-    if (!given(o, "image_size="))
+    if (!zs_infer_given(o, "image_size="))
         zs_facts_addi(&m->facts, "image size", m->config.image_size,
                       c->side == RCG_SIDE ? "default (RCG's)" : path);
 }
@@ -320,7 +313,7 @@ static int settle_heads(zs_model *m, const zs_model_options *o, const char *path
 {
     const zs_vit_config *c = &m->config.vit;
     char text[32];
-    if (given(o, "encoder.heads="))
+    if (zs_infer_given(o, "encoder.heads="))
         return ZS_OK;
     if (!c->heads)
         return zs_fail(err, ZS_E_UNSUPPORTED,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Checkpoints of Diffusion Autoencoders: where the networks are in the file, and their weights. */
-#include "models/model_impl.h"
+#include "models/infer.h"
 
 #include <math.h>
 #include <string.h>
@@ -10,17 +10,11 @@
 static const char *const averaged_prefixes[] = {"state_dict.ema_model.", "ema_model.", NULL};
 static const char *const raw_prefixes[] = {"state_dict.model.", "model.", "state_dict.", "", NULL};
 
-static bool has(const zs_tensorfile *f, const char *prefix, const char *name)
-{
-    char full[96];
-    (void)snprintf(full, sizeof full, "%s%s", prefix, name);
-    return zs_tensorfile_find(f, full) >= 0;
-}
-
 static const char *first_present(const zs_tensorfile *f, const char *const *prefixes)
 {
     for (; *prefixes; prefixes++)
-        if (has(f, *prefixes, "input_blocks.0.0.weight") && has(f, *prefixes, "out.2.weight"))
+        if (zs_infer_has(f, *prefixes, "input_blocks.0.0.weight") &&
+            zs_infer_has(f, *prefixes, "out.2.weight"))
             return *prefixes;
     return NULL;
 }
