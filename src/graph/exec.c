@@ -107,10 +107,10 @@ static void prepare_call(zs_exec *e, size_t i)
     *c = (zs_call){.a = &n->a, .threads = e->threads};
     for (int k = 0; k < ZS_MAX_IN; k++)
         if (n->in[k] >= 0)
-            c->in[k] = (zs_view){&present, e->g->t[n->in[k]].shape};
+            c->in[k] = (zs_view){.p = &present, .s = e->g->t[n->in[k]].shape};
     for (int k = 0; k < ZS_MAX_OUT; k++)
         if (n->out[k] >= 0)
-            c->out[k] = (zs_view){&present, e->g->t[n->out[k]].shape};
+            c->out[k] = (zs_view){.p = &present, .s = e->g->t[n->out[k]].shape};
     const zs_kernel *kernel = e->backend->kernel(n->op);
     size_t bytes = kernel->workspace ? kernel->workspace(c) : 0;
     e->pl[e->g->nt + i] = (zs_placement){.first = (int32_t)i, .last = (int32_t)i, .bytes = bytes};

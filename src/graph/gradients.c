@@ -210,8 +210,9 @@ static void rule_dropout(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 static void rule_loss(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     (void)dy;
-    if (zs_grad_needed(c, n->in[1]))
-        zs_graph_fail(c->g, ZS_E_INTERNAL, "loss: the target cannot depend on parameters");
+    if (zs_grad_needed(c, n->in[1]) || zs_grad_needed(c, n->in[2]))
+        zs_graph_fail(c->g, ZS_E_INTERNAL,
+                      "loss: neither target nor weights can depend on parameters");
     zs_grad_add(c, n->in[0], emit1(c, ZS_OP_LOSS_BWD, n->in, &n->a));
 }
 
@@ -233,7 +234,7 @@ typedef void (*grad_rule)(zs_grad_ctx *, const zs_gnode *, zs_tid);
 void zs_grad_rule(zs_grad_ctx *c, const zs_gnode *n, zs_tid dy)
 {
     static const grad_rule rules[ZS_OP_COUNT] = {
-#define OP(NAME, name, inputs, outputs, gradient) RULE_##gradient(name),
+#define OP(NAME, name, inputs, outputs, gradient, slots) RULE_##gradient(name),
 #include "tensor/ops.def"
 #undef OP
     };

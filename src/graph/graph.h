@@ -86,7 +86,8 @@ zs_tid zs_unpatch(zs_graph *g, zs_tid x, int k, int64_t h, int64_t w); /* h*w to
 /* The row, a parameter, in place of x[n] where mask[n] is not 0. */
 zs_tid zs_substitute(zs_graph *g, zs_tid x, zs_tid row, zs_tid mask);
 zs_tid zs_dropout(zs_graph *g, zs_tid x, float p); /* p = 0 returns x */
-zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind);
+/* weights [N]: how often each sample counts, or ZS_NONE: once. */
+zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_tid weights, zs_loss kind);
 
 /* *parts [N,2], unless NULL: mean square and bound of each sample. */
 zs_tid zs_loss_vlb(zs_graph *g, zs_tid *parts, zs_tid out, zs_tid noise, zs_tid x0, zs_tid steps);

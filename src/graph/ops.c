@@ -170,9 +170,9 @@ zs_tid zs_dropout(zs_graph *g, zs_tid x, float p)
     return emit(g, ZS_OP_DROPOUT, &x, &(zs_attr){.p = p, .rng = g->next_rng++});
 }
 
-zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_loss kind)
+zs_tid zs_loss_node(zs_graph *g, zs_tid pred, zs_tid target, zs_tid weights, zs_loss kind)
 {
-    return emit(g, ZS_OP_LOSS, (zs_tid[]){pred, target}, &(zs_attr){.kind = (int)kind});
+    return emit(g, ZS_OP_LOSS, (zs_tid[]){pred, target, weights}, &(zs_attr){.kind = (int)kind});
 }
 
 zs_tid zs_loss_vlb(zs_graph *g, zs_tid *parts, zs_tid out, zs_tid noise, zs_tid x0, zs_tid steps)

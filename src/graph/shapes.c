@@ -483,17 +483,20 @@ static bool rule_dropout(zs_shape_ctx *c)
     return same_as_first(c, "dropout", 1);
 }
 
+static bool rule_loss_bwd(zs_shape_ctx *c)
+{
+    const zs_shape *w = c->in[2];
+    REQUIRE(!w || (c->in[0] && is_vector(w, c->in[0]->d[0])), "loss",
+            "there must be one weight for each sample");
+    return same_as_first(c, "loss", 2);
+}
+
 static bool rule_loss(zs_shape_ctx *c)
 {
-    if (!same_as_first(c, "loss", 2))
+    if (!rule_loss_bwd(c))
         return false;
     c->out[0] = zs_shape1(1);
     return true;
-}
-
-static bool rule_loss_bwd(zs_shape_ctx *c)
-{
-    return same_as_first(c, "loss_bwd", 2);
 }
 
 static bool bound_inputs_ok(zs_shape_ctx *c)
@@ -576,7 +579,7 @@ static bool rule_pool(zs_shape_ctx *c)
 bool zs_graph_infer(zs_op op, zs_shape_ctx *c)
 {
     static bool (*const rules[ZS_OP_COUNT])(zs_shape_ctx *) = {
-#define OP(NAME, name, inputs, outputs, gradient) rule_##name,
+#define OP(NAME, name, inputs, outputs, gradient, slots) rule_##name,
 #include "tensor/ops.def"
 #undef OP
     };

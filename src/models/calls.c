@@ -69,7 +69,7 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
         int status = ready_packs(m, err);
         c.packs = net == ZS_NET_TRAIN ? NULL : m->packs;
         if (status == ZS_OK)
-            status = zs_network_graph(&g, net, m->params, &m->config, s, 0, err);
+            status = zs_network_graph(&g, net, m->params, &m->config, s, err);
         if (status == ZS_OK)
             status = zs_exec_new(&k->e, &g, &c, err);
         if (status < 0)

@@ -155,9 +155,10 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
  * an encoder is trained, x0 predicted, or a variance learned, and then "steps"
  * [n,ZS_BOUND_NUMBERS] too), "x_t", "noise" [n,h,w,c], "t" [n], "z", "y" and "drop" where the
  * generator takes them; of a model with classes "x0" and "target" [n,classes], probabilities.
- * Output "loss" [1]. Dropout as given (not from c). ps: zs_model_layout(c). */
+ * Output "loss" [1]. Dropout as given (not from c). With `weighted`, and no learned variance and no
+ * classes, an input "weights" [n] says how often each sample counts. ps: zs_model_layout(c). */
 int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,
-                         double dropout, zs_error *err);
+                         double dropout, bool weighted, zs_error *err);
 
 /* What goes into a bundle beside the weights. */
 typedef struct zs_bundle {

@@ -71,7 +71,7 @@ struct zs_model {
  * zs_train_graph_build; the parts of a sampler's network as zs_graph_hoist names them, "t/0" and
  * "z/0" and so on. A failed build is reported by zs_exec_new. */
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
-                     zs_shape s, double dropout, zs_error *err);
+                     zs_shape s, zs_error *err);
 
 /* The network of a box on its inputs; ZS_NONE and a failed graph when the box is empty. */
 zs_tid zs_network_build(zs_nn *nn, const zs_model_config *c, zs_box box, const zs_inputs *in);

@@ -4,11 +4,6 @@
 
 #include <string.h>
 
-static zs_nn context(zs_graph *g, zs_params *ps, bool train, double dropout)
-{
-    return (zs_nn){.g = g, .ps = ps, .train = train, .dropout = (float)dropout};
-}
-
 zs_tid zs_network_build(zs_nn *nn, const zs_model_config *c, zs_box box, const zs_inputs *in)
 {
     const void *config = NULL;
@@ -99,11 +94,11 @@ static zs_tid classifier_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
 {
     zs_tid target = zs_graph_input(nn->g, "target", zs_shape2(s.d[0], c->classes));
     zs_tid logits = classifier(nn, c, zs_graph_input(nn->g, "x0", s));
-    return zs_loss_node(nn->g, logits, target, ZS_LOSS_XENT);
+    return zs_loss_node(nn->g, logits, target, ZS_NONE, ZS_LOSS_XENT);
 }
 
 /* An encoder that is trained with the generator sees x0; a frozen one is not in the graph. */
-static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
+static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s, bool weighted)
 {
     zs_graph *g = nn->g;
     bool joint = zs_model_config_joint(c), learned = zs_model_config_learns_variance(c);
@@ -113,17 +108,25 @@ static zs_tid diffusion_loss(zs_nn *nn, const zs_model_config *c, zs_shape s)
     zs_tid x0 = joint || learned || images ? zs_graph_input(g, "x0", s) : ZS_NONE;
     in.z = joint ? encoder(nn, c, x0) : representation(g, c, s.d[0]);
     zs_tid out = zs_network_build(nn, c, ZS_BOX_GENERATOR, &in);
+    zs_tid weights =
+        weighted && !learned ? zs_graph_input(g, "weights", zs_shape1(s.d[0])) : ZS_NONE;
     if (!learned)
-        return zs_loss_node(g, out, images ? x0 : noise, ZS_LOSS_MSE);
+        return zs_loss_node(g, out, images ? x0 : noise, weights, ZS_LOSS_MSE);
     zs_tid steps = zs_graph_input(g, "steps", zs_shape2(s.d[0], ZS_BOUND_NUMBERS));
     return zs_loss_vlb(g, NULL, out, noise, x0, steps);
 }
 
-static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
+static void build_loss(zs_nn *nn, const zs_model_config *c, zs_shape s, bool weighted)
 {
-    zs_tid loss = c->classes ? classifier_loss(nn, c, s) : diffusion_loss(nn, c, s);
+    zs_tid loss = c->classes ? classifier_loss(nn, c, s) : diffusion_loss(nn, c, s, weighted);
     zs_graph_output(nn->g, "loss", loss);
     zs_graph_backward(nn->g, loss);
+}
+
+static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
+{
+    nn->train = true;
+    build_loss(nn, c, s, false);
 }
 
 /* How each network is made: a builder, and what is then cut off. */
@@ -149,7 +152,7 @@ static const recipe recipes[] = {
 };
 
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
-                     zs_shape s, double dropout, zs_error *err)
+                     zs_shape s, zs_error *err)
 {
     const recipe *r = &recipes[net];
     zs_graph *g = NULL;
@@ -157,7 +160,7 @@ int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_c
     *out = NULL;
     if (status < 0)
         return status;
-    zs_nn nn = context(g, ps, net == ZS_NET_TRAIN, dropout);
+    zs_nn nn = {.g = g, .ps = ps};
     r->build(&nn, c, s);
     if (r->compute)
         (void)zs_graph_hoist(g, r->compute, ZS_HOIST_COMPUTE);
@@ -170,9 +173,14 @@ int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_c
 }
 
 int zs_train_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c, zs_shape xs,
-                         double dropout, zs_error *err)
+                         double dropout, bool weighted, zs_error *err)
 {
-    return zs_network_graph(out, ZS_NET_TRAIN, ps, c, xs, dropout, err);
+    int status = zs_graph_new(out, err);
+    if (status < 0)
+        return status;
+    zs_nn nn = {.g = *out, .ps = ps, .train = true, .dropout = (float)dropout};
+    build_loss(&nn, c, xs, weighted);
+    return ZS_OK;
 }
 
 /* Names everything a network has by building its smallest graph once. */
@@ -180,7 +188,7 @@ static int name_parameters(zs_params *ps, zs_net net, const zs_model_config *c, 
                            zs_error *err)
 {
     zs_graph *g = NULL;
-    int status = zs_network_graph(&g, net, ps, c, s, 0, err);
+    int status = zs_network_graph(&g, net, ps, c, s, err);
     if (status < 0)
         return status;
     /* zs_graph_status has no text; finishing the graph has. */
@@ -236,7 +244,7 @@ static double flops(zs_net net, zs_params *ps, const zs_model_config *c, zs_shap
 {
     zs_graph *g = NULL;
     if (*status == ZS_OK)
-        *status = zs_network_graph(&g, net, ps, c, s, 0, err);
+        *status = zs_network_graph(&g, net, ps, c, s, err);
     double f = *status == ZS_OK ? zs_graph_flops(g) : 0;
     zs_graph_free(&g);
     return f;

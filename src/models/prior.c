@@ -18,7 +18,7 @@ int zs_prior_graph_build(zs_graph **out, zs_params *ps, const zs_model_config *c
     bool x0 = strcmp(c->latent.prediction, "x0") == 0;
     zs_tid target = zs_graph_input(g, x0 ? "x0" : "noise", s);
     zs_tid predicted = zs_network_build(&nn, c, ZS_BOX_PRIOR, &in);
-    zs_tid loss = zs_loss_node(g, predicted, target, x0 ? ZS_LOSS_MSE : ZS_LOSS_L1);
+    zs_tid loss = zs_loss_node(g, predicted, target, ZS_NONE, x0 ? ZS_LOSS_MSE : ZS_LOSS_L1);
     zs_graph_output(g, "loss", loss);
     zs_graph_backward(g, loss);
     *out = g;

@@ -75,7 +75,7 @@ static zs_view tensor(op *o, zs_shape s, const zs_bench_setting *setting)
     o->p[i] = o->backend->alloc(o->bytes[i]);
     if (o->p[i])
         zs_bench_fill(o->p[i], n, setting->seed, (uint64_t)i);
-    return (zs_view){o->p[i], s};
+    return (zs_view){.p = o->p[i], .s = s};
 }
 
 /* Workspaces, once all tensors are there. */
@@ -277,8 +277,8 @@ static int open_adagn(void **state, const zs_bench_row *r, const zs_bench_settin
     bwd->out[1] = tensor(o, c, s);
     bwd->out[2] = tensor(o, c, s);
     zs_view both = tensor(o, (zs_shape){2, {r->n, 3 * r->channels, 1, 1}}, s);
-    bwd->out[3] = (zs_view){both.p, zs_shape2(r->n, 2 * r->channels)};
-    bwd->out[4] = (zs_view){both.p ? both.p + 2 * r->n * r->channels : NULL, nc};
+    bwd->out[3] = (zs_view){.p = both.p, .s = zs_shape2(r->n, 2 * r->channels)};
+    bwd->out[4] = (zs_view){.p = both.p ? both.p + 2 * r->n * r->channels : NULL, .s = nc};
     return prepare(o, err);
 }
 

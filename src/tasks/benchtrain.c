@@ -148,7 +148,7 @@ static int save_steps(step *k, gradient_fn gradient, zs_shape xs, const char *di
 static int count_flops(step *k, const zs_shape *xs, zs_error *err)
 {
     zs_graph *g = NULL;
-    int status = zs_train_graph_build(&g, k->ps, &k->c, *xs, 0, err);
+    int status = zs_train_graph_build(&g, k->ps, &k->c, *xs, 0, false, err);
     k->flops = status == ZS_OK ? zs_graph_flops(g) : 0;
     zs_graph_free(&g);
     return status;

@@ -20,6 +20,7 @@ static const train_key keys[] = {
     {"clip", 0, 1e9, offsetof(zs_train_config, optim.clip)},
     {"ema", 0, 0.9999999, offsetof(zs_train_config, optim.ema)},
     {"flip", 0, 1, offsetof(zs_train_config, flip)},
+    {"t_weight", 1, 1e6, offsetof(zs_train_config, t_weight)},
     {NULL, 0, 0, 0}};
 
 int zs_train_take_key(zs_train_config *c, const char *key_value, zs_error *err)

@@ -3,11 +3,9 @@
 #ifndef ZS_TENSOR_BACKEND_H
 #define ZS_TENSOR_BACKEND_H
 
+#include "base/base.h"
 #include "tensor/ops.h"
 #include "tensor/shape.h"
-
-#include <stddef.h>
-#include <stdint.h>
 
 /* What changes from one run of a plan to the next. */
 typedef struct zs_step {
@@ -19,10 +17,13 @@ typedef struct zs_step {
                          equal parameters, and share packed forms of them; 0: no promise */
 } zs_step;
 
-/* One tensor as a kernel sees it. p is NULL when the slot is absent. */
+/* One tensor as a kernel sees it. p is NULL when the slot is absent. Elements are floats wherever
+ * the backend does not keep activations in half precision (zs_backend.bf16); there p points to
+ * 16-bit numbers where type says ZS_BF16. */
 typedef struct zs_view {
     float *p;
     zs_shape s;
+    zs_dtype type; /* ZS_F32 or ZS_BF16 */
 } zs_view;
 
 /* One call of one kernel. Outputs never overlap inputs or each other. */
@@ -33,7 +34,8 @@ typedef struct zs_call {
                             NULL: then the kernel makes what it needs in ws */
     void *ws;            /* 64-byte aligned, as many bytes as `workspace` asked for */
     int threads;         /* threads the plan was made for */
-    const zs_step *step; /* NULL while planning */
+    const zs_step *step; /* in the backend's memory; NULL while planning */
+    void *queue;         /* of a backend whose kernels run later: where to put them, in order */
 } zs_call;
 
 typedef struct zs_kernel {
@@ -59,6 +61,50 @@ typedef struct zs_packer {
     void (*pack)(const zs_call *c, void *dst);
 } zs_packer;
 
+/* One optimiser step over slices of flat buffers, n elements each; all pointers are in the
+ * backend's memory, ema and shadow may be NULL. Numbers as zs_optim_step makes them. */
+typedef struct zs_adam {
+    float *param, *grad, *m, *v, *ema;
+    uint16_t *shadow; /* bf16 copy of the new param */
+    int64_t n;
+    const double *norm; /* of the whole gradient: clip = min(1, max_norm / (norm + 1e-6)) */
+    float max_norm;     /* 0: no clipping */
+    float l2, keep;     /* weight decay into the gradient; weight left by decoupled decay */
+    float beta1, beta2, lr, inv_bias2, eps; /* lr is that over the first bias correction */
+    float decay;                            /* of the moving average */
+    bool ema_first;
+} zs_adam;
+
+/* What a backend whose memory the program cannot touch, and whose kernels run later, offers
+ * beside kernels. Work is done in the order of the calls. A failure is kept: the next call that
+ * returns a status reports it, and everything after it fails likewise. */
+typedef struct zs_remote {
+    /* Finds the device and makes what kernels need; once per process, again is free.
+     * ZS_E_UNSUPPORTED (no driver, no device, one that is too old) and ZS_E_NOMEM name the
+     * remedy. */
+    int (*open)(zs_error *err);
+    /* Memory of the program that copies fast; NULL when out of memory. */
+    void *(*alloc_host)(size_t bytes);
+    void (*release_host)(void *p, size_t bytes);
+    /* dst in the backend's memory; src may be changed once later work has been waited for. */
+    int (*upload)(void *dst, const void *src, size_t bytes, zs_error *err);
+    /* The program's memory dst holds the bytes when download returns. */
+    int (*download)(void *dst, const void *src, size_t bytes, zs_error *err);
+    int (*copy)(void *dst, const void *src, size_t bytes, zs_error *err); /* both in its memory */
+    int (*zero)(void *dst, size_t bytes, zs_error *err);
+    int (*to_bf16)(uint16_t *dst, const float *src, int64_t n, zs_error *err);
+    int (*sync)(zs_error *err); /* waits until everything is done */
+    /* *norm (its memory) = Euclidean norm of n floats; the same bits each time. */
+    int (*norm)(double *norm, const float *g, int64_t n, zs_error *err);
+    int (*adam)(const zs_adam *a, zs_error *err); /* gradients are zero afterwards */
+    /* Between record and its end kernels are noted down instead of run; *tape then runs them all at
+     * once, any number of times, at the addresses they had. ZS_E_UNSUPPORTED: not here. */
+    int (*record)(zs_error *err);
+    int (*record_end)(void **tape, zs_error *err);
+    int (*replay)(void *tape, zs_error *err);
+    void (*tape_free)(void *tape);
+} zs_remote;
+
 typedef struct zs_backend {
     const char *name; /* "cpu", "cpu-ref", "cuda" */
     /* Required: a kernel for every operation. */
@@ -71,6 +117,9 @@ typedef struct zs_backend {
     void (*touch)(void *p, size_t bytes);
     /* NULL, or the packer of an operation, or NULL for one that has none. */
     const zs_packer *(*packer)(zs_op op);
+    const zs_remote *remote; /* NULL: memory is the program's, and run returns when it is done */
+    bool bf16;               /* activations are ZS_BF16 between the casts that planning puts in */
+    void *queue;             /* for zs_call.queue */
 } zs_backend;
 
 /* The backend of that name, or NULL. NULL names the default, "cpu": the fastest kernels for this

@@ -6,7 +6,7 @@
 
 /* What each operation computes is said in ops.def. */
 typedef enum zs_op {
-#define OP(NAME, name, inputs, outputs, gradient) ZS_OP_##NAME,
+#define OP(NAME, name, inputs, outputs, gradient, slots) ZS_OP_##NAME,
 #include "tensor/ops.def"
 #undef OP
     ZS_OP_COUNT
@@ -44,5 +44,12 @@ typedef struct zs_attr {
 const char *zs_op_name(zs_op op);
 int zs_op_inputs(zs_op op);  /* slots, absent ones included; <= ZS_MAX_IN */
 int zs_op_outputs(zs_op op); /* <= ZS_MAX_OUT */
+
+/* What a slot holds, where activations are kept in half precision (zs_backend.bf16): ACT and WEIGHT
+ * are bf16 there, WEIGHT a parameter's half copy; F32 is f32 always (statistics, losses, affine
+ * parameters, biases, tables, gradients of parameters, positions and masks). */
+typedef enum zs_slot { ZS_SLOT_ACT, ZS_SLOT_WEIGHT, ZS_SLOT_F32 } zs_slot;
+zs_slot zs_op_in(zs_op op, int k); /* 0 <= k < zs_op_inputs(op) */
+zs_slot zs_op_out(zs_op op, int k);
 
 #endif

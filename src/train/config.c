@@ -14,6 +14,7 @@ zs_train_config zs_train_defaults(void)
                              .batch = 64,
                              .dropout = 0.1,
                              .flip = 0.5,
+                             .t_weight = 1.0,
                              .log_steps = 50,
                              .checkpoint_minutes = 10.0,
                              .keep = 3,
@@ -31,6 +32,7 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
         {"batch", "1 to 1048576", (double)c->batch, c->batch >= 1 && c->batch <= 1 << 20},
         {"dropout", "at least 0 and below 1", c->dropout, c->dropout >= 0.0 && c->dropout < 1.0},
         {"flip", "from 0 to 1", c->flip, c->flip >= 0.0 && c->flip <= 1.0},
+        {"weight of timesteps", "1 to 1e6", c->t_weight, c->t_weight >= 1.0 && c->t_weight <= 1e6},
         {"number of images", "1 to 2^41", (double)c->images,
          c->images >= 1 && c->images <= (int64_t)1 << 41},
         {"log interval", "0 (off) or more steps", (double)c->log_steps, c->log_steps >= 0},
@@ -77,10 +79,13 @@ static json_t *fixed_part(const zs_train_config *c, uint64_t fingerprint, int64_
                      (json_int_t)o->warmup, "dropout", c->dropout, "flip", c->flip);
 }
 
-/* What only the average of some runs has. */
-static bool add_average(const zs_optim_config *o, json_t *train)
+/* What only some runs have. */
+static bool add_rare(const zs_train_config *c, json_t *train)
 {
-    return (!o->ema_warmup || json_object_set_new(train, "ema_warmup", json_true()) == 0) &&
+    const zs_optim_config *o = &c->optim;
+    return (c->t_weight <= 1.0 ||
+            json_object_set_new(train, "t_weight", json_real(c->t_weight)) == 0) &&
+           (!o->ema_warmup || json_object_set_new(train, "ema_warmup", json_true()) == 0) &&
            (!o->ema_first || json_object_set_new(train, "ema_first", json_true()) == 0);
 }
 
@@ -105,7 +110,7 @@ json_t *zs_train_config_to_json(const zs_train_config *c, uint64_t data_fingerpr
     json_t *run = json_pack("{s:o, s:o, s:I, s:I}", "data", zs_json_text(c->data), "init",
                             c->init ? zs_json_text(c->init) : json_null(), "images",
                             (json_int_t)c->images, "micro_batch", (json_int_t)c->micro_batch);
-    json_t *all = model && train && run && add_base(c, train, run) && add_average(&c->optim, train)
+    json_t *all = model && train && run && add_base(c, train, run) && add_rare(c, train)
                       ? json_pack("{s:O, s:O, s:O}", "model", model, "train", train, "run", run)
                       : NULL;
     if (all && c->note &&

@@ -2,6 +2,7 @@
 #include "train/gradient.h"
 #include "models/prior.h"
 
+#include <math.h>
 #include <string.h>
 
 struct zs_gradient {
@@ -17,8 +18,9 @@ struct zs_gradient {
     int64_t *y;     /* [batch], or NULL */
     /* inputs of the graph, NULL where it has none of them: x0 where no encoder is trained, no
      * variance learned and noise predicted; target where x0 is predicted; steps where no variance
-     * is learned; x_t and t for classes */
+     * is learned; x_t and t for classes; weights where all timesteps count alike */
     float *in_x0, *in_xt, *in_target, *in_t, *in_steps, *in_z, *in_y, *in_drop;
+    float *in_weights;
 };
 
 void zs_gradient_free(zs_gradient **g)
@@ -66,7 +68,7 @@ static int build(zs_graph **graph, const zs_gradient_config *c, zs_error *err)
     zs_shape xs = zs_model_config_states(m, c->micro);
     if (c->objective == ZS_OBJECTIVE_CODES)
         return zs_prior_graph_build(graph, c->layout, m, c->micro, c->dropout, err);
-    return zs_train_graph_build(graph, c->layout, m, xs, c->dropout, err);
+    return zs_train_graph_build(graph, c->layout, m, xs, c->dropout, c->t_weight > 1.0, err);
 }
 
 static int plan(zs_gradient *g, zs_error *err)
@@ -87,9 +89,16 @@ static int plan(zs_gradient *g, zs_error *err)
     g->in_target = zs_exec_input(g->exec, classes ? "target" : "noise");
     g->in_t = zs_exec_input(g->exec, "t");
     g->in_steps = zs_exec_input(g->exec, "steps");
+    g->in_weights = zs_exec_input(g->exec, "weights");
     g->in_z = zs_exec_input(g->exec, "z");
     g->in_y = zs_exec_input(g->exec, "y");
     g->in_drop = zs_exec_input(g->exec, "drop");
+    if (g->c.t_weight > 1.0 && !g->in_weights)
+        return zs_fail(
+            err, ZS_E_INVALID,
+            "--set t_weight=%g: timesteps can be weighted only in the loss of a generator "
+            "that does not learn its variance",
+            g->c.t_weight);
     bool diffuses = g->in_xt && g->in_t;
     if ((!g->in_target && !g->in_x0) || diffuses == classes || !zs_exec_output(g->exec, "loss"))
         return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
@@ -191,6 +200,14 @@ void zs_gradient_draw(zs_gradient *g, zs_train_batch *b)
         b->cond.y = g->y;
 }
 
+/* How often a sample at timestep t counts: "truncated SNR" of Salimans and Ho 2022, which weighs
+ * the error of x0 by max(1, SNR) and so that of eps by max(1, 1/SNR), up to a ceiling. */
+static double weight_of(const zs_gradient *g, int64_t t)
+{
+    double abar = g->schedule.abar[t];
+    return fmin(g->c.t_weight, fmax(1.0, (1.0 - abar) / abar));
+}
+
 /* Samples from `at` on, as many as the graph takes. */
 static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
 {
@@ -210,6 +227,8 @@ static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
             g->in_t[i] = (float)t;
             if (g->in_steps)
                 zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t);
+            if (g->in_weights)
+                g->in_weights[i] = (float)weight_of(g, t);
             zs_q_sample(g->in_xt + from, x + from, target + from, g->schedule.abar[t], n);
         }
         if (g->in_y)

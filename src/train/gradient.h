@@ -21,7 +21,8 @@ typedef struct zs_gradient_config {
     int64_t batch;     /* samples per optimiser step */
     int64_t micro;     /* samples at a time, dividing batch; 0: all */
     double dropout;
-    uint64_t seed; /* of dropout, timesteps and noise */
+    double t_weight; /* as in zs_train_config; below 1 is 1 */
+    uint64_t seed;   /* of dropout, timesteps and noise */
     const zs_backend *backend;
     unsigned exec_flags; /* zs_exec_flag */
     zs_node_hook hook;   /* called after every node, or NULL */
@@ -53,7 +54,8 @@ void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
  *            with x_t from x and target = noise; of a network that learns its variance the
- *            bound too (loss_vlb)
+ *            bound too (loss_vlb); with t_weight each sample times min(t_weight, max(1,
+ *            (1-abar)/abar))
  *   codes    target = noise: mean |eps(x_t, t) - noise|, or, of a prior that predicts x0,
  *            mean((x0(x_t, t) - x)^2)
  *   classes  cross-entropy of the classifier on x against target */

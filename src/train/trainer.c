@@ -94,6 +94,7 @@ static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
                                    .batch = t->c->batch,
                                    .micro = t->c->micro_batch,
                                    .dropout = t->c->dropout,
+                                   .t_weight = t->c->t_weight,
                                    .seed = t->c->seed,
                                    .backend = backend,
                                    .exec_flags = t->c->exec_flags};

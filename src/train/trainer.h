@@ -23,6 +23,9 @@ typedef struct zs_train_config {
     int64_t batch;  /* images per optimiser step, 1..2^20 */
     double dropout; /* 0 <= p < 1 */
     double flip;    /* probability of mirroring an image, 0..1 */
+    double
+        t_weight; /* >= 1: timesteps count min(t_weight, max(1, (1-abar)/abar)) times in the loss of
+                        images; 1: alike, as the papers have it */
     uint64_t seed;
 
     int64_t images;            /* train until at least so many images were seen, >= 1 */

@@ -55,7 +55,7 @@ static zs_exec *build(bench *b, const char *backend)
     zs_tid x = zs_graph_input(g, "x_t", s), t = zs_graph_input(g, "t", one);
     zs_tid label = b->file.net.conditional ? zs_graph_input(g, "label", one) : ZS_NONE;
     zs_tid out = zs_rdm_build(&nn, &b->file.net, x, t, label);
-    zs_tid loss = zs_loss_node(g, out, zs_graph_input(g, "target", s), ZS_LOSS_MSE);
+    zs_tid loss = zs_loss_node(g, out, zs_graph_input(g, "target", s), ZS_NONE, ZS_LOSS_MSE);
     zs_graph_output(g, "out", out);
     zs_graph_output(g, "loss", loss);
     zs_graph_backward(g, loss);

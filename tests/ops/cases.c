@@ -366,6 +366,12 @@ static void add_elementwise(zs_shape s, bool bench)
         c->a.kind = b->a.kind = kind;
         c->in[0] = c->in[1] = b->in[0] = b->in[1] = b->out[0] = s;
         c->out[0] = zs_shape1(1);
+        if (bench)
+            continue;
+        op_case *wc = row(ZS_OP_LOSS, false), *wb = row(ZS_OP_LOSS_BWD, false);
+        *wc = *c;
+        *wb = *b;
+        wc->in[2] = wb->in[2] = zs_shape1(s.d[0]);
     }
 }
 

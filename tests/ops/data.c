@@ -89,10 +89,10 @@ static bool fill_stats(op_data *d)
         zs_attr a = c->a;
         a.p = 0; /* statistics know no dropout */
         zs_call call = {.a = &a, .threads = 1};
-        call.in[0] = (zs_view){d->in[0], c->in[0]};
-        call.in[1] = call.in[2] = (zs_view){v, zs_shape1((int64_t)ch)};
-        call.out[0] = (zs_view){y, c->in[0]};
-        call.out[1] = (zs_view){d->in[1], c->in[1]};
+        call.in[0] = (zs_view){.p = d->in[0], .s = c->in[0]};
+        call.in[1] = call.in[2] = (zs_view){.p = v, .s = zs_shape1((int64_t)ch)};
+        call.out[0] = (zs_view){.p = y, .s = c->in[0]};
+        call.out[1] = (zs_view){.p = d->in[1], .s = c->in[1]};
         zs_backend_find("cpu-ref")->kernel(gn ? ZS_OP_GN_ACT : ZS_OP_LAYERNORM)->run(&call);
     }
     zs_free(y);
@@ -190,9 +190,9 @@ bool op_prepare(op_data *d, const zs_backend *b, zs_call *call)
     const zs_kernel *k = b->kernel(d->c->op);
     *call = (zs_call){.a = &d->c->a, .threads = zs_threads_count()};
     for (int i = 0; i < ZS_MAX_IN; i++)
-        call->in[i] = (zs_view){d->in[i], d->c->in[i]};
+        call->in[i] = (zs_view){.p = d->in[i], .s = d->c->in[i]};
     for (int i = 0; i < ZS_MAX_OUT; i++)
-        call->out[i] = (zs_view){d->out[i], d->c->out[i]};
+        call->out[i] = (zs_view){.p = d->out[i], .s = d->c->out[i]};
     release(d, ZS_MAX_IN + ZS_MAX_OUT);
     d->ws_bytes = k->workspace ? (k->workspace(call) + 3) / 4 * 4 : 0;
     call->ws = d->ws = guarded(d, ZS_MAX_IN + ZS_MAX_OUT, d->ws_bytes / 4);

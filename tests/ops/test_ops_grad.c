@@ -65,7 +65,10 @@ static zs_tid build_loss(zs_graph *g, const op_case *c, const zs_tid *t)
 {
     zs_tid y = c->op == ZS_OP_LOSS ? t[0] : build_op(g, c, t);
     zs_tid target = zs_graph_input(g, "target", zs_graph_shape(g, y));
-    return zs_loss_node(g, y, target, c->op == ZS_OP_LOSS ? (zs_loss)c->a.kind : ZS_LOSS_MSE);
+    if (c->op != ZS_OP_LOSS)
+        return zs_loss_node(g, y, target, ZS_NONE, ZS_LOSS_MSE);
+    zs_tid weights = c->in[2].nd ? zs_graph_input(g, "given", c->in[2]) : ZS_NONE;
+    return zs_loss_node(g, y, target, weights, (zs_loss)c->a.kind);
 }
 
 /* Random, and away from the kinks that the loss of absolute differences has at the prediction. */
@@ -81,10 +84,12 @@ static void fill_target(net *m)
             target[i] = m->params[i] + 0.1f;
 }
 
-/* The input that has no gradient by its nature: indices of a table, a mask; or -1. */
-static int given_slot(zs_op op)
+/* The input that has no gradient by its nature: indices of a table, a mask, weights; or -1. */
+static int given_slot(const op_case *c)
 {
-    return op == ZS_OP_EMBED ? 0 : op == ZS_OP_SUBSTITUTE ? 2 : -1;
+    if (c->op == ZS_OP_SUBSTITUTE || (c->op == ZS_OP_LOSS && c->in[2].nd))
+        return 2;
+    return c->op == ZS_OP_EMBED ? 0 : -1;
 }
 
 static void build(net *m)
@@ -102,7 +107,7 @@ static void build(net *m)
     if (zs_exec_new(&m->e, &g, &config, &err) != 0)
         fail_msg("%s: %s", m->c->name, err.message);
     fill_target(m);
-    int slot = given_slot(m->c->op);
+    int slot = given_slot(m->c);
     if (slot >= 0)
         memcpy(zs_exec_input(m->e, "given"), m->data.in[slot],
                (size_t)zs_shape_numel(&m->c->in[slot]) * sizeof(float));
@@ -111,7 +116,7 @@ static void build(net *m)
 /* Inputs that become parameters: all but the target of a loss and what is given. */
 static bool is_param(const op_case *c, int slot)
 {
-    return c->in[slot].nd && !(c->op == ZS_OP_LOSS && slot == 1) && slot != given_slot(c->op);
+    return c->in[slot].nd && !(c->op == ZS_OP_LOSS && slot == 1) && slot != given_slot(c);
 }
 
 static void net_open(net *m, const op_case *c)
@@ -199,7 +204,7 @@ static bool has_gradient(zs_op op)
 {
     enum { NOGRAD, GRAD };
     static const int gradient[ZS_OP_COUNT] = {
-#define OP(NAME, name, inputs, outputs, gradient) gradient,
+#define OP(NAME, name, inputs, outputs, gradient, slots) gradient,
 #include "tensor/ops.def"
 #undef OP
     };

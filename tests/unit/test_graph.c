@@ -52,7 +52,8 @@ static void build(net *m, unsigned flags)
     zs_tid a = block(g, m, x), b = block(g, m, zs_downsample2(g, a));
     zs_tid y = zs_concat(g, a, zs_upsample2(g, b));
     y = zs_conv2d(g, y, param(g, m, zs_shape4(3, 3, 2 * C, C)), ZS_NONE, ZS_NONE, 1, 1);
-    zs_tid l = zs_loss_node(g, y, zs_graph_input(g, "target", zs_shape4(N, S, S, C)), ZS_LOSS_MSE);
+    zs_tid l = zs_loss_node(g, y, zs_graph_input(g, "target", zs_shape4(N, S, S, C)), ZS_NONE,
+                            ZS_LOSS_MSE);
     zs_graph_output(g, "y", y);
     zs_graph_output(g, "loss", l);
     zs_graph_backward(g, l);
@@ -139,7 +140,8 @@ static int run_dropped(net *m, const char *backend, unsigned flags)
         h = zs_conv2d(g, h, param(g, m, zs_shape4(3, 3, C, C)), ZS_NONE, ZS_NONE, 1, 1);
     }
     zs_graph_segment_end(g);
-    zs_tid l = zs_loss_node(g, h, zs_graph_input(g, "target", zs_shape4(N, S, S, C)), ZS_LOSS_MSE);
+    zs_tid l = zs_loss_node(g, h, zs_graph_input(g, "target", zs_shape4(N, S, S, C)), ZS_NONE,
+                            ZS_LOSS_MSE);
     zs_graph_output(g, "loss", l);
     zs_graph_backward(g, l);
     zs_exec_config c = {.backend = zs_backend_find(backend),

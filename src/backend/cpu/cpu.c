@@ -58,5 +58,11 @@ static const zs_packer *packer(zs_op op)
     }
 }
 
-const zs_backend zs_backend_cpu = {"cpu",          kernel,       zs_cpu_alloc,
-                                   zs_cpu_release, zs_cpu_touch, packer};
+const zs_backend zs_backend_cpu = {
+    .name = "cpu",
+    .kernel = kernel,
+    .alloc = zs_cpu_alloc,
+    .release = zs_cpu_release,
+    .touch = zs_cpu_touch,
+    .packer = packer,
+};

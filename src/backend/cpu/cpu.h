@@ -8,7 +8,7 @@
 extern const zs_backend zs_backend_cpu, zs_backend_cpu_ref;
 
 /* zs_ref_<name> for every row of ops.def: the definition of each operation. */
-#define OP(NAME, name, inputs, outputs, gradient) extern const zs_kernel zs_ref_##name;
+#define OP(NAME, name, inputs, outputs, gradient, slots) extern const zs_kernel zs_ref_##name;
 #include "tensor/ops.def"
 #undef OP
 

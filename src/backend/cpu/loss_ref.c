@@ -40,31 +40,34 @@ static double log_sum_exp(const float *p, int64_t n)
     return top + log(sum);
 }
 
-static double xent(const float *p, const float *y, int64_t rows, int64_t n)
+/* One row of n classes. */
+static double xent(const float *p, const float *y, int64_t n)
 {
-    double sum = 0;
-    for (int64_t r = 0; r < rows; r++, p += n, y += n) {
-        double all = log_sum_exp(p, n);
-        for (int64_t k = 0; k < n; k++)
-            sum += (double)y[k] * (all - (double)p[k]);
-    }
-    return sum / (double)rows;
+    double sum = 0, all = log_sum_exp(p, n);
+    for (int64_t k = 0; k < n; k++)
+        sum += (double)y[k] * (all - (double)p[k]);
+    return sum;
 }
 
-/* pred target -> y[1], one shape. */
+/* How often element i counts, of a sample of `each` elements. */
+static double weight(const zs_call *c, int64_t i, int64_t each)
+{
+    return c->in[2].p ? (double)c->in[2].p[i / each] : 1.0;
+}
+
+/* pred target [w] -> y[1]; pred and target of one shape. */
 static void loss(const zs_call *c)
 {
     const zs_shape *s = &c->in[0].s;
     const float *p = c->in[0].p, *y = c->in[1].p;
-    int64_t n = zs_shape_numel(s), last = s->d[s->nd - 1];
+    int64_t n = zs_shape_numel(s), last = s->d[s->nd - 1], each = n / s->d[0];
+    bool rows = c->a->kind == ZS_LOSS_XENT;
     double sum = 0;
-    if (c->a->kind == ZS_LOSS_XENT) {
-        c->out[0].p[0] = (float)xent(p, y, n / last, last);
-        return;
-    }
-    for (int64_t i = 0; i < n; i++)
-        sum += term(c->a->kind, (double)p[i], (double)y[i]);
-    c->out[0].p[0] = (float)(sum / (double)n);
+    for (int64_t i = 0; rows && i < n; i += last)
+        sum += weight(c, i, each) * xent(p + i, y + i, last);
+    for (int64_t i = 0; !rows && i < n; i++)
+        sum += weight(c, i, each) * term(c->a->kind, (double)p[i], (double)y[i]);
+    c->out[0].p[0] = (float)(sum / (double)(rows ? n / last : n));
 }
 
 static void xent_bwd(float *dp, const float *p, const float *y, int64_t n, double f)
@@ -76,19 +79,19 @@ static void xent_bwd(float *dp, const float *p, const float *y, int64_t n, doubl
         dp[k] = (float)(f * (mass * exp((double)p[k] - all) - (double)y[k]));
 }
 
-/* pred target -> dpred. */
+/* pred target [w] -> dpred. */
 static void loss_bwd(const zs_call *c)
 {
     const zs_shape *s = &c->in[0].s;
     const float *p = c->in[0].p, *y = c->in[1].p;
     float *dp = c->out[0].p;
-    int64_t n = zs_shape_numel(s), last = s->d[s->nd - 1];
+    int64_t n = zs_shape_numel(s), last = s->d[s->nd - 1], each = n / s->d[0];
     bool rows = c->a->kind == ZS_LOSS_XENT;
     double f = (double)c->step->grad_scale / (double)(rows ? n / last : n);
     for (int64_t i = 0; rows && i < n; i += last)
-        xent_bwd(dp + i, p + i, y + i, last, f);
+        xent_bwd(dp + i, p + i, y + i, last, f * weight(c, i, each));
     for (int64_t i = 0; !rows && i < n; i++)
-        dp[i] = (float)(f * slope(c->a->kind, (double)p[i], (double)y[i]));
+        dp[i] = (float)(f * weight(c, i, each) * slope(c->a->kind, (double)p[i], (double)y[i]));
 }
 
 const zs_kernel zs_ref_loss = {.run = loss};
