@@ -101,7 +101,7 @@ static int feed_t(zs_exec *e, const zs_model *m, zs_box box, const int64_t *t, i
 static void feed_y(zs_exec *e, const int64_t *y, int64_t n)
 {
     float *dst = zs_exec_input(e, "y");
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; dst && i < n; i++)
         dst[i] = (float)y[i];
 }
 

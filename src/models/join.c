@@ -20,6 +20,24 @@ static void move(zs_model *m, zs_model *part)
     part->extra = NULL;
 }
 
+static bool draws_plain(const zs_model *m)
+{
+    return zs_model_config_arch(&m->config, ZS_BOX_PRIOR, NULL) == &zs_arch_rdm && !m->z_mean;
+}
+
+/* Statistics tell what a prior draws; one that was trained without must not get those of others. */
+static int check_stats(const zs_model *m, const zs_model *part, const char *path, zs_error *err)
+{
+    if (!(draws_plain(m) && part->z_mean) && !(draws_plain(part) && m->z_mean))
+        return ZS_OK;
+    return zs_fail(
+        err, ZS_E_INVALID,
+        "%s does not go with the files before it: one brings statistics of codes, and the "
+        "other a prior that was trained without; take the encoder alone, as in "
+        "FILE:encoder",
+        path);
+}
+
 /* What does not depend on the layout comes along; of statistics, those that a prior was trained
  * with before others. */
 static void move_rest(zs_model *m, zs_model *part)
@@ -150,11 +168,23 @@ static bool has_weights(const zs_model *m, zs_box box)
     return zs_model_has(m, box) && m->boxes >> box & 1u;
 }
 
+/* They are of use to a prior and to a probe. */
+static void drop_stats(zs_model *m)
+{
+    zs_free(m->z_mean);
+    zs_free(m->z_std);
+    m->z_mean = m->z_std = NULL;
+}
+
 int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
 {
     zs_model_config c = m->config;
     bool dropped = false, left = false;
     int status = ZS_OK;
+    if (!(boxes >> ZS_BOX_PROBE & 1u))
+        zs_probe_free(&m->probe);
+    if (!(boxes & (1u << ZS_BOX_PRIOR | 1u << ZS_BOX_PROBE)))
+        drop_stats(m);
     for (int b = 0; b < ZS_BOX_PROBE; b++) {
         bool there = zs_model_has(m, (zs_box)b), wanted = boxes >> b & 1u;
         if (there && !wanted)
@@ -165,7 +195,9 @@ int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
     if (!dropped)
         return ZS_OK;
     if (!left)
-        return zs_fail(err, ZS_E_INVALID, "%s has none of the boxes that are asked of it", path);
+        return zs_fail(err, ZS_E_INVALID, "%s has none of the boxes that are asked of it%s", path,
+                       m->probe ? "; a probe comes with the encoder, as in FILE:encoder+probe"
+                                : "");
     if (!(boxes >> ZS_BOX_ENCODER & 1u) && !c.rep_fingerprint[0] &&
         has_weights(m, ZS_BOX_ENCODER)) {
         status = zs_rep_fingerprint(c.rep_fingerprint, m, err);
@@ -212,6 +244,8 @@ int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
         status = check_encoder(m, &part->config, path, err);
         if (status == ZS_OK)
             status = check_encoder(part, &m->config, path, err);
+        if (status == ZS_OK)
+            status = check_stats(m, part, path, err);
         if (status == ZS_OK)
             status = join_configs(&c, m, part, path, err);
         if (status == ZS_OK)

@@ -207,8 +207,10 @@ static int take_file(zs_model *m, const char *path, unsigned boxes, const zs_mod
     if (status < 0)
         return status;
     status = take_networks(m, f, boxes, o, err);
-    int stats = status < 0 ? 1 : take_stats(m, f, err);
-    int probe = status < 0 || stats < 0 ? 1 : take_probe(m, f, err);
+    bool wants_stats = boxes & (1u << ZS_BOX_PRIOR | 1u << ZS_BOX_PROBE);
+    int stats = status < 0 || !wants_stats ? 1 : take_stats(m, f, err);
+    int probe =
+        status < 0 || stats < 0 || !(boxes >> ZS_BOX_PROBE & 1u) ? 1 : take_probe(m, f, err);
     if (status == 1 && stats == 1 && probe == 1)
         status = zs_fail(err, ZS_E_INVALID,
                          "%s (%s) holds neither the networks of a model nor statistics of codes",

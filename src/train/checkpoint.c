@@ -165,26 +165,35 @@ static bool same_value(const char *key, const json_t *a, const json_t *b)
            (strcmp(key, "rep_fingerprint") == 0 && have && want && zs_rep_same(have, want));
 }
 
-/* Names the first field that differs between two values; returns 0 when they are equal. */
-static int differs(zs_strbuf *field, const json_t *have, const json_t *want, json_t **h, json_t **w)
+/* The first key of one object whose value is another in the other, or NULL. */
+static const char *first_other(const json_t *a, const json_t *b)
 {
     const char *key;
     json_t *v;
-    json_t *object = (json_t *)(uintptr_t)want; /* jansson's iterators only read */
-    int found = 0;
+    json_t *object = (json_t *)(uintptr_t)a; /* jansson's iterators only read */
     json_object_foreach(object, key, v)
     {
-        json_t *other = json_object_get(have, key);
-        if (found || same_value(key, other, v))
-            continue;
-        found = 1;
-        zs_strbuf_addf(field, "%s%s", field->n ? "." : "", key);
-        if (!json_is_object(v) || !json_is_object(other) || !differs(field, other, v, h, w)) {
-            *h = other;
-            *w = v;
-        }
+        if (!same_value(key, json_object_get(b, key), v))
+            return key;
     }
-    return found;
+    return NULL;
+}
+
+/* Names the first field that differs between two objects, also one that only one of them has, and
+ * gives its values, NULL where it is absent; returns 0 when they are equal. */
+static int differs(zs_strbuf *field, const json_t *have, const json_t *want, json_t **h, json_t **w)
+{
+    const char *key = first_other(want, have);
+    if (!key)
+        key = first_other(have, want);
+    if (!key)
+        return 0;
+    *h = json_object_get(have, key);
+    *w = json_object_get(want, key);
+    zs_strbuf_addf(field, "%s%s", field->n ? "." : "", key);
+    if (json_is_object(*h) && json_is_object(*w))
+        (void)differs(field, *h, *w, h, w);
+    return 1;
 }
 
 static char *value_text(const json_t *v)
@@ -200,11 +209,10 @@ static int same_part(const json_t *have, const json_t *want, const char *part, c
     if (!differs(&field, json_object_get(have, part), json_object_get(want, part), &h, &w))
         return ZS_OK;
     char *was = value_text(h), *is = value_text(w);
-    int status =
-        zs_fail(err, ZS_E_INVALID,
-                "%s was trained with %s %s, not %s: give the same options to resume, or "
-                "another --out to start anew",
-                where, field.s ? field.s : part, was ? was : "unknown", is ? is : "unknown");
+    int status = zs_fail(err, ZS_E_INVALID,
+                         "%s was trained with %s %s, not %s: give the same options to resume, or "
+                         "another --out to start anew",
+                         where, field.s ? field.s : part, was ? was : "unset", is ? is : "unset");
     free(was); /* jansson's own */
     free(is);
     zs_strbuf_free(&field);

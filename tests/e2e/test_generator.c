@@ -45,6 +45,22 @@ static void write_image(int k, int i)
         fail_msg("%s", err.message);
 }
 
+/* stats [DIM]: both mean and deviation of the codes, or NULL. */
+static void write_bundle(const char *name, const zs_model_config *c, const float *stats,
+                         uint64_t seed, zs_dtype dtype)
+{
+    zs_params *ps = NULL;
+    zs_error err = {0};
+    assert_int_equal(zs_model_layout(&ps, c, &err), ZS_OK);
+    float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
+    zs_params_init(ps, w, seed);
+    const zs_bundle b = {.config = c, .params = ps, .weights = w, .z_mean = stats, .z_std = stats};
+    if (zs_bundle_write(path_of(name), &b, dtype, &err) < 0)
+        fail_msg("%s", err.message);
+    zs_free(w);
+    zs_params_free(&ps);
+}
+
 /* An autoencoder that nobody trained: its encoder tells images apart all the same. */
 static void write_autoencoder(const char *name, uint64_t seed, zs_dtype dtype)
 {
@@ -68,16 +84,25 @@ static void write_autoencoder(const char *name, uint64_t seed, zs_dtype dtype)
                                          .heads = 1,
                                          .z_dim = DIM},
                          .diffusion = zs_process_diffae};
-    zs_params *ps = NULL;
-    zs_error err = {0};
-    assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
-    float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
-    zs_params_init(ps, w, seed);
-    const zs_bundle b = {.config = &c, .params = ps, .weights = w};
-    if (zs_bundle_write(path_of(name), &b, dtype, &err) < 0)
-        fail_msg("%s", err.message);
-    zs_free(w);
-    zs_params_free(&ps);
+    write_bundle(name, &c, NULL, seed, dtype);
+}
+
+/* The representation diffusion model draws codes as they are, where its file has no statistics. */
+static void write_rdm(const char *name)
+{
+    zs_model_config c = {.name = "tiny-rdm",
+                         .image_size = SIZE,
+                         .channels = 1,
+                         .fit = "crop",
+                         .rdm = {.blocks = 1,
+                                 .z_dim = DIM,
+                                 .width = 8,
+                                 .bottleneck = 8,
+                                 .time_channels = 8,
+                                 .classes = 1,
+                                 .class_dim = 4},
+                         .latent = zs_process_rdm};
+    write_bundle(name, &c, NULL, 7, ZS_F32);
 }
 
 static zs_model *open_spec(const char *spec)
@@ -229,6 +254,26 @@ static void joins_with_its_encoder_alone(void **state)
     zs_model_close(&m);
 }
 
+/* Statistics of codes come with a prior or a probe, and never to a prior trained without. */
+static void statistics_stay_with_their_prior(void **state)
+{
+    (void)state;
+    static const float ones[DIM] = {1, 1, 1, 1, 1, 1};
+    zs_model *m = open_spec(path_of("ae.safetensors"));
+    const zs_model_config c = *zs_model_configuration(m);
+    zs_model_close(&m);
+    write_bundle("stats.safetensors", &c, ones, 3, ZS_F32);
+    write_rdm("rdm.safetensors");
+    m = open_spec(path_of("stats.safetensors"));
+    assert_non_null(zs_model_z_mean(m));
+    zs_model_close(&m);
+    refuse(joined("stats.safetensors", "rdm.safetensors"), "statistics of codes");
+    refuse(joined("rdm.safetensors", "stats.safetensors"), "statistics of codes");
+    m = open_spec(joined("stats.safetensors:encoder", "rdm.safetensors"));
+    assert_null(zs_model_z_mean(m));
+    zs_model_close(&m);
+}
+
 static void learns_from_classes(void **state)
 {
     (void)state;
@@ -295,6 +340,7 @@ int main(void)
         cmocka_unit_test(resumes),
         cmocka_unit_test(generates_from_representations),
         cmocka_unit_test(joins_with_its_encoder_alone),
+        cmocka_unit_test(statistics_stay_with_their_prior),
         cmocka_unit_test(learns_from_classes),
         cmocka_unit_test(needs_its_conditions),
     };

@@ -160,7 +160,10 @@ static void test_other_config(void **state)
     json_object_set_new(unet, "channels", json_pack("[i, i]", 8, 16));
     json_object_set_new(json_object_get(other, "train"), "new", json_true());
     assert_int_equal(zs_checkpoint_same_config(config, other, "run", &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "new unknown, not true"));
+    assert_non_null(strstr(err.message, "new unset, not true"));
+    memset(&err, 0, sizeof err);
+    assert_int_equal(zs_checkpoint_same_config(other, config, "run", &err), ZS_E_INVALID);
+    assert_non_null(strstr(err.message, "new true, not unset"));
     json_decref(other);
 }
 
