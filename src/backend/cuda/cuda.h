@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* The CUDA backend, as the registry and programs see it. Compiled with -DZSEM_CUDA=ON only. */
+#ifndef ZS_BACKEND_CUDA_CUDA_H
+#define ZS_BACKEND_CUDA_CUDA_H
+
+#include "tensor/tensor.h"
+
+/* "cuda" keeps activations and weights in bf16, "cuda-f32" everything in f32 without TF32, for
+ * comparing with the CPU. Not const: opening the device fills in the queue. */
+extern zs_backend zs_backend_cuda, zs_backend_cuda_f32;
+
+/* zs_cuda_<name> for every row of ops.def. */
+#define OP(NAME, name, inputs, outputs, gradient, slots) extern const zs_kernel zs_cuda_##name;
+#include "tensor/ops.def"
+#undef OP
+
+/* The device that opening takes, counted over those that CUDA_VISIBLE_DEVICES leaves: 0 unless a
+ * rank of several on this machine picks its own. ZS_E_INVALID once another is open. */
+int zs_cuda_select(int device, zs_error *err);
+
+typedef struct zs_cuda_device {
+    char name[256];
+    char note[200]; /* why zsem cannot use it, or "" */
+    size_t bytes, free_bytes;
+    int major, minor; /* compute capability */
+    int multiprocessors;
+    bool in_use; /* this process opened it */
+} zs_cuda_device;
+
+/* Device i of those visible, 0 when there is one; ZS_E_UNSUPPORTED after the last, or when there is
+ * no driver. Looking at the free memory of a device takes some of it (a context) while the process
+ * lives, so free_bytes is that of the open device alone and 0 for the others. */
+int zs_cuda_describe(zs_cuda_device *out, int i, zs_error *err);
+
+/* "CUDA 13.0, driver 13.1, cuDNN 9.19.0, cuBLASLt 13.1" */
+void zs_cuda_versions(char *out, size_t n);
+
+#endif

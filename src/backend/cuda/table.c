@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/device.h"
+
+static const zs_kernel *const table[ZS_OP_COUNT] = {
+#define OP(NAME, name, inputs, outputs, gradient, slots) &zs_cuda_##name,
+#include "tensor/ops.def"
+#undef OP
+};
+
+static const zs_kernel *kernel(zs_op op)
+{
+    return table[op];
+}
+
+static const zs_remote remote = {
+    .open = zs_cuda_open,
+    .alloc_host = zs_cuda_alloc_host,
+    .release_host = zs_cuda_release_host,
+    .upload = zs_cuda_upload,
+    .download = zs_cuda_download,
+    .copy = zs_cuda_copy,
+    .zero = zs_cuda_zero,
+    .to_bf16 = zs_cuda_to_bf16,
+    .sync = zs_cuda_sync,
+    .norm = zs_cuda_norm,
+    .adam = zs_cuda_adam,
+    .record = zs_cuda_record,
+    .record_end = zs_cuda_record_end,
+    .replay = zs_cuda_replay,
+    .tape_free = zs_cuda_tape_free,
+};
+
+zs_backend zs_backend_cuda = {
+    .name = "cuda",
+    .kernel = kernel,
+    .alloc = zs_cuda_alloc,
+    .release = zs_cuda_release,
+    .remote = &remote,
+    .bf16 = true,
+};
+
+zs_backend zs_backend_cuda_f32 = {
+    .name = "cuda-f32",
+    .kernel = kernel,
+    .alloc = zs_cuda_alloc,
+    .release = zs_cuda_release,
+    .remote = &remote,
+};
