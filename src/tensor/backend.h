@@ -70,10 +70,19 @@ typedef struct zs_adam {
     const double *norm; /* of the whole gradient: clip = min(1, max_norm / (norm + 1e-6)) */
     float max_norm;     /* 0: no clipping */
     float l2, keep;     /* weight decay into the gradient; weight left by decoupled decay */
-    float beta1, beta2, lr, inv_bias2, eps; /* lr is that over the first bias correction */
-    float decay;                            /* of the moving average */
+    float lr, inv_bias2, eps; /* lr is that over the first bias correction */
+    double beta1, beta2;      /* double, as 1 - beta2 in f32 would be off by 1e-5 of itself */
+    double decay;             /* of the moving average */
     bool ema_first;
 } zs_adam;
+
+/* A processor or an accelerator, for people. */
+typedef struct zs_device {
+    char name[80];
+    char about[80]; /* what decides what it can do: instruction set, compute capability */
+    int units;      /* cores or multiprocessors; 0: not known */
+    uint64_t memory, available; /* bytes; 0: not known */
+} zs_device;
 
 /* What a backend whose memory the program cannot touch, and whose kernels run later, offers
  * beside kernels. Work is done in the order of the calls. A failure is kept: the next call that
@@ -83,6 +92,9 @@ typedef struct zs_remote {
      * ZS_E_UNSUPPORTED (no driver, no device, one that is too old) and ZS_E_NOMEM name the
      * remedy. */
     int (*open)(zs_error *err);
+    /* NULL, or: 1 and what device `index` is, 0 when there are no more, or why they cannot be
+     * asked. Needs no open. */
+    int (*device)(zs_device *out, int index, zs_error *err);
     /* Memory of the program that copies fast; NULL when out of memory. */
     void *(*alloc_host)(size_t bytes);
     void (*release_host)(void *p, size_t bytes);
@@ -125,5 +137,16 @@ typedef struct zs_backend {
 /* The backend of that name, or NULL. NULL names the default, "cpu": the fastest kernels for this
  * processor. "cpu-ref" is the plain reference. */
 const zs_backend *zs_backend_find(const char *name);
+
+/* The same, ready for work: ZS_E_INVALID when there is none of that name, or this build lacks it,
+ * with the remedy; what zs_remote.open returns. */
+int zs_backend_open(const zs_backend **out, const char *name, zs_error *err);
+
+/* Makes b findable by its name from now on; false when there is no room. For programs that bring a
+ * backend of their own, such as tests. */
+bool zs_backend_add(const zs_backend *b);
+
+/* The memory that programs share with b: b itself, or the default where b's is out of reach. */
+const zs_backend *zs_backend_host(const zs_backend *b);
 
 #endif
