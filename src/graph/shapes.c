@@ -576,6 +576,14 @@ static bool rule_pool(zs_shape_ctx *c)
     return true;
 }
 
+static bool rule_cast(zs_shape_ctx *c)
+{
+    REQUIRE(c->in[0] && (c->a->kind == ZS_F32 || c->a->kind == ZS_BF16), "cast",
+            "x is missing, or the type is neither F32 nor BF16");
+    c->out[0] = *c->in[0];
+    return true;
+}
+
 bool zs_graph_infer(zs_op op, zs_shape_ctx *c)
 {
     static bool (*const rules[ZS_OP_COUNT])(zs_shape_ctx *) = {

@@ -170,9 +170,9 @@ int zs_frozen_open(zs_frozen **out, const char *path, const zs_frozen_kind *kind
     if (!n)
         return zs_fail_nomem(err, sizeof *n, "a network");
     n->kind = kind;
-    n->backend = zs_backend_find(backend);
-    int status = n->backend ? zs_tensorfile_open(&n->f, path, err)
-                            : zs_fail(err, ZS_E_INVALID, "there is no device '%s'", backend);
+    int status = zs_backend_open(&n->backend, backend, err);
+    if (status == ZS_OK)
+        status = zs_tensorfile_open(&n->f, path, err);
     if (status == ZS_OK)
         status = zs_params_new(&n->ps, err);
     if (status == ZS_OK)

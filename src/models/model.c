@@ -67,7 +67,6 @@ int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, z
         o = &none;
     if (!m)
         return zs_fail_nomem(err, sizeof *m, "a model");
-    m->backend = zs_backend_find(o->backend);
     m->exec_flags = o->exec_flags;
     m->hook = o->hook;
     m->hook_ctx = o->hook_ctx;
@@ -75,12 +74,8 @@ int zs_model_new(zs_model **out, const char *label, const zs_model_options *o, z
     m->boxes = o->boxes ? o->boxes : ~0u;
     m->packed = o->packed < 0.0 ? 0.0 : o->packed > 0.0 ? o->packed : ZS_MODEL_PACKED;
     m->label = zs_str_dup(label);
-    int status = ZS_OK;
-    if (!m->backend)
-        status =
-            zs_fail(err, ZS_E_INVALID,
-                    "the device \"%s\" is not part of this build; use cpu or cpu-ref", o->backend);
-    else if (!m->label)
+    int status = zs_backend_open(&m->backend, o->backend, err);
+    if (status == ZS_OK && !m->label)
         status = zs_fail_nomem(err, strlen(label) + 1, "a model");
     if (status < 0)
         zs_model_close(&m);

@@ -246,17 +246,15 @@ static int prepare(bench *b)
 {
     zs_task_env *env = b->env;
     bool quick = zs_opt_flag(env, "quick"), given = zs_opt_given(env, "runs");
-    const char *device = zs_opt_text(env, "device"), *dir = zs_opt_text(env, "save");
+    const char *dir = zs_opt_text(env, "save");
     b->seconds = given ? 0 : quick ? 0.3 : zs_opt_real(env, "seconds");
     b->least = given ? zs_opt_int(env, "runs") : quick ? 2 : 5;
     b->most = given ? b->least : MOST_RUNS;
-    b->setting.backend = zs_backend_find(device);
     b->setting.seed = (uint64_t)zs_opt_int(env, "seed");
     b->setting.dropout = !dir;
-    if (!b->setting.backend)
-        return zs_fail(env->err, ZS_E_INVALID,
-                       "the device \"%s\" is not part of this build; use cpu or cpu-ref", device);
-    int status = count_rows(b);
+    int status = zs_backend_open(&b->setting.backend, zs_opt_text(env, "device"), env->err);
+    if (status == ZS_OK)
+        status = count_rows(b);
     if (status == ZS_OK && dir)
         status = zs_output_folder(dir, env->err);
     if (status == ZS_OK && zs_opt_text(env, "profile"))

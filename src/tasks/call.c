@@ -27,7 +27,7 @@ const zs_option *zs_task_common_options(void)
         {"seed", ZS_OPTION_INT, "N", "0", 0, 9007199254740992.0, "seed of everything random"},
         {"threads", ZS_OPTION_INT, "N", "0", 0, ZS_THREADS_MAX, "threads; 0 is one per core"},
         {"device", ZS_OPTION_TEXT, "NAME", "cpu", 0, 0,
-         "cpu, or cpu-ref for the plain reference kernels"},
+         "cpu, cpu-ref (the plain reference kernels), cuda, or cuda-f32 (in single precision)"},
         {"conv", ZS_OPTION_TEXT, "KIND", "winograd", 0, 0,
          "fastest kind of convolution to use: winograd, direct or reference (double sums)"},
         {NULL, ZS_OPTION_FLAG, NULL, NULL, 0, 0, NULL}};

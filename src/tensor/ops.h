@@ -34,7 +34,7 @@ typedef struct zs_attr {
                            how many there are */
     int groups, heads;
     int act;             /* zs_act */
-    int kind;            /* zs_loss, zs_pool_kind, zs_qkv */
+    int kind;            /* zs_loss, zs_pool_kind, zs_qkv, zs_dtype of a cast */
     int64_t offset, len; /* channel range; len is also the width of timestep features, and the
                             number of rows of a table */
     float eps, p, scale;

@@ -108,10 +108,10 @@ static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
 
 static int open_trainer(trainer *t, zs_error *err)
 {
-    const zs_backend *backend = zs_backend_find(t->c->backend);
+    const zs_backend *backend = NULL;
     int status = zs_train_config_validate(t->c, err);
-    if (status == ZS_OK && !backend)
-        status = zs_fail(err, ZS_E_INVALID, "there is no backend called '%s'", t->c->backend);
+    if (status == ZS_OK)
+        status = zs_backend_open(&backend, t->c->backend, err);
     if (status == ZS_OK)
         status = open_data(t, err);
     if (status == ZS_OK)

@@ -349,6 +349,7 @@ static void add_elementwise(zs_shape s, bool bench)
         {ZS_OP_SILU, 1, 1},        {ZS_OP_SILU_BWD, 2, 1},   {ZS_OP_ADD, 2, 1},
         {ZS_OP_GELU, 1, 1},        {ZS_OP_GELU_BWD, 2, 1},   {ZS_OP_SCALE1P, 2, 1},
         {ZS_OP_SCALE1P_BWD, 3, 2}, {ZS_OP_ACCUMULATE, 1, 1}, {ZS_OP_LOSS_BWD, 2, 1},
+        {ZS_OP_CAST, 1, 1},
     };
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         op_case *c = row(ops[i].op, bench);
