@@ -19,7 +19,8 @@ struct zs_exec {
     float *params, *grads; /* what the calls are bound to */
     zs_tid *inputs;        /* ZS_NONE at the end */
     zs_packs *packs;
-    zs_pack **pack; /* per node, NULL for none; NULL without packs */
+    zs_pack **pack;  /* per node, NULL for none; NULL without packs */
+    zs_ready *ready; /* or NULL */
 };
 
 static bool in_arena(const zs_gtensor *t)
@@ -41,6 +42,7 @@ void zs_exec_free(zs_exec **e)
     for (size_t i = 0; (*e)->pack && i < (*e)->g->nn; i++)
         if ((*e)->pack[i])
             zs_packs_drop((*e)->packs, (*e)->pack[i]);
+    zs_ready_free(&(*e)->ready);
     zs_free((*e)->pack);
     zs_free((*e)->inputs);
     zs_free((*e)->calls);
@@ -344,6 +346,8 @@ int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs
         e->backend->kernel(op)->run(c);
         if (e->hook)
             e->hook(e->hook_ctx, i, op, c, zs_clock_now() - start);
+        if (e->ready)
+            zs_ready_after(e->ready, i);
         if (e->flags & ZS_EXEC_POISON)
             poison(e, (int32_t)i, false);
     }
@@ -385,4 +389,10 @@ zs_shape zs_exec_shape(const zs_exec *e, const char *name)
 size_t zs_exec_arena_bytes(const zs_exec *e)
 {
     return e->arena_bytes;
+}
+
+int zs_exec_watch(zs_exec *e, const zs_ready_config *c, zs_error *err)
+{
+    zs_ready_free(&e->ready);
+    return zs_ready_new(&e->ready, e->g, c, err);
 }

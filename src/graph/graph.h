@@ -178,6 +178,24 @@ int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs
 
 size_t zs_exec_arena_bytes(const zs_exec *e);
 
+/* Elements [begin,end) of the gradient buffer. */
+typedef struct zs_grad_range {
+    int64_t begin, end;
+} zs_grad_range;
+
+typedef struct zs_ready_config {
+    const zs_grad_range *ranges; /* read by zs_exec_watch alone */
+    size_t n;
+    void (*ready)(void *ctx, size_t range); /* nothing more is added to it in this run */
+    void (*tick)(void *ctx);                /* after each node; or NULL */
+    void *ctx;
+} zs_ready_config;
+
+/* From now on each run says when gradients are final, in the order of the nodes, which is the same
+ * for equal graphs. Of a range that no node adds to nothing is said. On a backend whose kernels run
+ * later "final" means queued, and of a recorded run only the recording speaks. */
+int zs_exec_watch(zs_exec *e, const zs_ready_config *c, zs_error *err);
+
 /* Checks an arena plan: no two tensors whose live intervals and byte ranges both intersect.
  * zs_exec_new calls it; exposed so that a test can feed it a broken plan. */
 typedef struct zs_placement {

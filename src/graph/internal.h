@@ -107,6 +107,13 @@ const void *zs_packs_get(zs_packs *s, zs_pack *p, const zs_packer *packer, const
 /* Whether packing again gives the same bytes: false shows a broken promise. */
 bool zs_packs_fresh(const zs_packs *s, const zs_pack *p, const zs_packer *packer, const zs_call *c);
 
+/* ---- when gradients are final (ready.c) ---- */
+
+typedef struct zs_ready zs_ready;
+int zs_ready_new(zs_ready **out, const zs_graph *g, const zs_ready_config *c, zs_error *err);
+void zs_ready_free(zs_ready **r);
+void zs_ready_after(zs_ready *r, size_t node);
+
 /* use[t] = number of readers, outputs of the graph counted as one. `use` has g->nt entries. */
 void zs_graph_count_uses(const zs_graph *g, int32_t *use);
 
