@@ -49,6 +49,8 @@ typedef struct zs_model_config {
     /* The encoder whose representations generator and prior were made for, when it is not in the
      * same bundle: what it is called, and zs_rep_fingerprint; or empty. */
     char rep_name[64], rep_fingerprint[ZS_REP_FINGERPRINT];
+    /* Likewise the first stage whose latents the generator was made for. */
+    char latent_name[64], latent_fingerprint[ZS_REP_FINGERPRINT];
 } zs_model_config;
 
 /* "linear" betas, T 1000, eps, fixed-large variance, clipped: Diffusion Autoencoders' generator;

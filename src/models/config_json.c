@@ -31,6 +31,8 @@ static const zs_field top_fields[] = {
     ZS_FIELD_ROW(ZS_TYPE_I64, zs_model_config, classes, 0, 1 << 24, ZS_FIELD_OPTIONAL),
     CONFIG_TEXT(rep_name, 64, ZS_FIELD_OPTIONAL),
     CONFIG_TEXT(rep_fingerprint, ZS_REP_FINGERPRINT, ZS_FIELD_OPTIONAL),
+    CONFIG_TEXT(latent_name, 64, ZS_FIELD_OPTIONAL),
+    CONFIG_TEXT(latent_fingerprint, ZS_REP_FINGERPRINT, ZS_FIELD_OPTIONAL),
     ZS_FIELDS_END};
 
 /* ---- out ---- */

@@ -119,6 +119,11 @@ static int join_configs(zs_model_config *out, const zs_model *m, const zs_model 
         memcpy(out->rep_name, part->config.rep_name, sizeof out->rep_name);
         memcpy(out->rep_fingerprint, part->config.rep_fingerprint, sizeof out->rep_fingerprint);
     }
+    if (!out->latent_fingerprint[0]) {
+        memcpy(out->latent_name, part->config.latent_name, sizeof out->latent_name);
+        memcpy(out->latent_fingerprint, part->config.latent_fingerprint,
+               sizeof out->latent_fingerprint);
+    }
     if (status == ZS_OK && zs_model_config_validate(out, &why) < 0)
         status = zs_fail(err, ZS_E_INVALID, "%s does not go with the files before it: %s", path,
                          why.message);
@@ -203,6 +208,11 @@ int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
         status = zs_rep_fingerprint(c.rep_fingerprint, m, err);
         (void)snprintf(c.rep_name, sizeof c.rep_name, "%s", c.name[0] ? c.name : path);
     }
+    if (!(boxes >> ZS_BOX_FIRST_STAGE & 1u) && !c.latent_fingerprint[0] &&
+        has_weights(m, ZS_BOX_FIRST_STAGE) && status == ZS_OK) {
+        status = zs_latent_fingerprint(c.latent_fingerprint, m, err);
+        (void)snprintf(c.latent_name, sizeof c.latent_name, "%s", c.name[0] ? c.name : path);
+    }
     return status < 0 ? status : rebuild(m, NULL, &c, err);
 }
 
@@ -221,6 +231,23 @@ static int check_encoder(zs_model *from, const zs_model_config *made, const char
                          "representations of %s is joined with another encoder, %s; use files that "
                          "were made with one",
                          path, made->rep_name, from->encoder_name);
+    return status;
+}
+
+/* Likewise the first stage. */
+static int check_first_stage(zs_model *from, const zs_model_config *made, const char *path,
+                             zs_error *err)
+{
+    char print[ZS_REP_FINGERPRINT] = "";
+    if (!made->latent_fingerprint[0] || !has_weights(from, ZS_BOX_FIRST_STAGE))
+        return ZS_OK;
+    int status = zs_latent_fingerprint(print, from, err);
+    if (status == ZS_OK && !zs_rep_same(print, made->latent_fingerprint))
+        status =
+            zs_fail(err, ZS_E_INVALID,
+                    "%s does not go with the files before it: a generator for the latents of %s "
+                    "is joined with another first stage; use the one that it was trained with",
+                    path, made->latent_name);
     return status;
 }
 
@@ -244,6 +271,10 @@ int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
         status = check_encoder(m, &part->config, path, err);
         if (status == ZS_OK)
             status = check_encoder(part, &m->config, path, err);
+        if (status == ZS_OK)
+            status = check_first_stage(m, &part->config, path, err);
+        if (status == ZS_OK)
+            status = check_first_stage(part, &m->config, path, err);
         if (status == ZS_OK)
             status = check_stats(m, part, path, err);
         if (status == ZS_OK)

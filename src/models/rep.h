@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Which representations: two encoders are the same when they see the same in one picture. Weights
- * would not do, since a file in half precision holds others. */
+/* Which representations, and which latents: two encoders, or first stages, are the same when they
+ * see the same in one picture. Weights would not do: a file in half precision holds others. */
 #ifndef ZS_MODELS_REP_H
 #define ZS_MODELS_REP_H
 
@@ -10,7 +10,10 @@
  * when m has no encoder; errors of zs_model_encode. */
 int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err);
 
-/* Whether two fingerprints are of one encoder, up to the rounding of its weights. */
+/* The same of m's first stage and the means of its latents. ZS_E_INVALID when m has none. */
+int zs_latent_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err);
+
+/* Whether two fingerprints are of one encoder or first stage, up to the rounding of its weights. */
 bool zs_rep_same(const char *a, const char *b);
 
 #endif

@@ -37,15 +37,20 @@ static void add_boxes(zs_task_env *env, const zs_model *m)
     zs_result_set(env, "parameters", json_integer(zs_params_numel(ps)));
 }
 
-/* The encoder that is not here. */
-static void add_maker(zs_task_env *env, const zs_model *m)
+/* The encoder and the first stage that are not here. */
+static void add_makers(zs_task_env *env, const zs_model *m)
 {
     const zs_model_config *c = zs_model_configuration(m);
-    if (!c->rep_fingerprint[0] || zs_model_has(m, ZS_BOX_ENCODER))
-        return;
-    zs_strbuf_addf(env->text, "  %-24s %-32s join the encoder with a comma\n", "made for codes of",
-                   c->rep_name);
-    zs_result_set(env, "made_for", zs_json_text(c->rep_name));
+    if (c->rep_fingerprint[0] && !zs_model_has(m, ZS_BOX_ENCODER)) {
+        zs_strbuf_addf(env->text, "  %-24s %-32s join the encoder with a comma\n",
+                       "made for codes of", c->rep_name);
+        zs_result_set(env, "made_for", zs_json_text(c->rep_name));
+    }
+    if (c->latent_fingerprint[0] && !zs_model_has(m, ZS_BOX_FIRST_STAGE)) {
+        zs_strbuf_addf(env->text, "  %-24s %-32s join the first stage with a comma\n",
+                       "made for latents of", c->latent_name);
+        zs_result_set(env, "made_for_latents", zs_json_text(c->latent_name));
+    }
 }
 
 static int add_flops(zs_task_env *env, const zs_model *m)
@@ -86,7 +91,7 @@ static int run(zs_task_env *env)
     zs_result_set(env, "model", zs_json_text(zs_arg(env, 0)));
     zs_result_set(env, "config", config);
     add_boxes(env, m);
-    add_maker(env, m);
+    add_makers(env, m);
     add_facts(env, m);
     status = add_flops(env, m);
     if (zs_model_extra(m))

@@ -73,6 +73,9 @@ static int open_first_stage(zs_train_config *c, zs_task_env *env)
                          "%s makes latents of %lld channels, but the generator takes %lld; use "
                          "another first stage or preset",
                          spec, (long long)v->latent_channels, (long long)c->model.channels);
+    if (status == ZS_OK)
+        status = zs_latent_fingerprint(c->model.latent_fingerprint, c->first_stage, env->err);
+    (void)snprintf(c->model.latent_name, sizeof c->model.latent_name, "%s", spec);
     return status;
 }
 
