@@ -68,7 +68,7 @@ typedef struct zs_adam {
     uint16_t *shadow; /* bf16 copy of the new param */
     int64_t n;
     const double *norm;       /* of the whole gradient: clip = min(1, max_norm / (norm + 1e-6)) */
-    float max_norm;           /* 0: no clipping */
+    double max_norm;          /* 0: no clipping */
     float l2, keep;           /* weight decay into the gradient; weight left by decoupled decay */
     float lr, inv_bias2, eps; /* lr is that over the first bias correction */
     double beta1, beta2;      /* double, as 1 - beta2 in f32 would be off by 1e-5 of itself */
