@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The authors' configurations (templates.py, templates_latent.py) and one of ours. */
+/* The authors' configurations (templates.py, templates_latent.py) and two of ours. */
 #include "models/presets_impl.h"
 
 #include <string.h>
@@ -16,7 +16,7 @@ typedef struct row {
     double dropout;
     int64_t batch, images; /* for training the generator */
     int64_t warmup;
-    double lr, ema;
+    double lr, ema, t_weight;
     int64_t prior_batch, prior_codes, prior_hidden;
     int prior_layers;
     double prior_weight_decay; /* 0: Adam, else AdamW */
@@ -51,6 +51,31 @@ static const row rows[] = {
      .warmup = 500,
      .lr = 4e-4,
      .ema = 0.999,
+     .t_weight = 100,
+     .prior_batch = 256,
+     .prior_codes = 6000000,
+     .prior_hidden = 512,
+     .prior_layers = 6,
+     .prior_weight_decay = 0.01},
+    {.name = "emoji64",
+     .about = "small colour pictures such as scripts/make-emoji draws, at 64x64",
+     .data = "",
+     .fit = "crop",
+     .image_size = 64,
+     .channels = 3,
+     .model_channels = 32,
+     .embed = 128,
+     .z_dim = 128,
+     .mult = {1, 1, 2, 4},
+     .enc_mult = {1, 1, 2, 4, 4},
+     .res_blocks = 1,
+     .attention = 8,
+     .batch = 64,
+     .images = 2000000,
+     .warmup = 500,
+     .lr = 4e-4,
+     .ema = 0.999,
+     .t_weight = 100,
      .prior_batch = 256,
      .prior_codes = 6000000,
      .prior_hidden = 512,
@@ -127,7 +152,8 @@ static zs_preset_train train_images(const row *r)
                              .ema = r->ema,
                              .optimizer = "adam",
                              .loss = "mse",
-                             .flip = r->channels == 3};
+                             .flip = r->channels == 3,
+                             .t_weight = r->t_weight};
 }
 
 static zs_preset_train train_classes(const row *r)

@@ -11,6 +11,7 @@ typedef struct zs_preset_train {
     int64_t warmup;       /* steps of linear learning-rate warm-up */
     double lr, weight_decay, clip, ema;
     double beta2;          /* of Adam; 0: 0.999 */
+    double t_weight;       /* most that a timestep counts in the loss; 0: all count alike */
     const char *optimizer; /* "adam" or "adamw" */
     const char *loss;      /* "mse", "l1" or "xent" */
     bool flip;             /* mirror images with probability 1/2 */

@@ -104,6 +104,7 @@ void zs_train_fill(zs_train_config *c, const zs_preset_train *t)
     c->optim = zs_optim_of_preset(t);
     c->batch = t->batch;
     c->flip = t->flip ? 0.5 : 0.0;
+    c->t_weight = t->t_weight > 1.0 ? t->t_weight : 1.0;
     c->images = t->total_images;
 }
 
@@ -264,7 +265,7 @@ static const zs_option options[] = {
     {"out", ZS_OPTION_TEXT, "RUN", NULL, 0, 0,
      "folder of the run: checkpoints, log, samples, model"},
     {"preset", ZS_OPTION_TEXT, "NAME", NULL, 0, 0,
-     "fashion32 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256; of generators "
+     "fashion32 emoji64 ffhq64 celeba64 ffhq128 horse128 bedroom128 ffhq256; of generators "
      "also fashion32-adm adm64-rep adm256-rep dit-s2-rep dit-b2-rep dit-l2-rep dit-xl2-rep; of "
      "priors "
      "rdm-small rdm-mocov3-b rdm-mocov3-l rdm-mocov3-b-class rdm-mocov3-l-class"},
