@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/golden/golden.h"
 #include "tests/golden/golden_unpack.h"
+#include "tests/unit/must.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -44,13 +45,18 @@ bool golden_have(const char *set)
     return golden_has_file(set, "golden.safetensors");
 }
 
-void golden_need(const char *set)
+void golden_need_file(const char *set, const char *file)
 {
-    if (golden_have(set))
+    if (golden_has_file(set, file))
         return;
     print_message("SKIPPED: no golden files for %s; set ZSEM_GOLDENS to the folder that has them\n",
                   set);
     skip();
+}
+
+void golden_need(const char *set)
+{
+    golden_need_file(set, "golden.safetensors");
 }
 
 zs_tensorfile *golden_open(const char *set, const char *file)
@@ -60,8 +66,7 @@ zs_tensorfile *golden_open(const char *set, const char *file)
     zs_tensorfile *f = NULL;
     if (!golden_path(path, set, file))
         fail_msg("golden file %s/%s is in none of the known places", set, file);
-    if (zs_tensorfile_open(&f, path, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_open(&f, path, &err), &err);
     return f;
 }
 
@@ -84,8 +89,7 @@ static const char *unpacked_path(const char *set, const char *packed)
     (void)snprintf(u->set, sizeof u->set, "%s", set);
     (void)snprintf(u->path, sizeof u->path, "/tmp/zsem-golden-%ld-%s.safetensors", (long)getpid(),
                    set);
-    if (golden_unpack(u->path, packed, &err) < 0)
-        fail_msg("%s", err.message);
+    must(golden_unpack(u->path, packed, &err), &err);
     return u->path;
 }
 
@@ -116,6 +120,13 @@ void golden_cleanup(void)
     n_unpacked = 0;
 }
 
+int golden_teardown(void **state)
+{
+    (void)state;
+    golden_cleanup();
+    return 0;
+}
+
 /* ---- arrays ---- */
 
 static size_t index_of(zs_tensorfile *f, const char *name)
@@ -133,8 +144,7 @@ float *golden_f32(zs_tensorfile *f, const char *name, size_t *n)
     *n = (size_t)zs_tensorfile_info(f, i)->numel;
     float *v = zs_alloc(*n, sizeof *v);
     assert_non_null(v);
-    if (zs_tensorfile_read_f32(f, i, v, *n, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_read_f32(f, i, v, *n, &err), &err);
     return v;
 }
 
@@ -145,8 +155,7 @@ int64_t *golden_i64(zs_tensorfile *f, const char *name, size_t *n)
     *n = (size_t)zs_tensorfile_info(f, i)->numel;
     int64_t *v = zs_alloc(*n, sizeof *v);
     assert_non_null(v);
-    if (zs_tensorfile_read_i64(f, i, v, *n, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_read_i64(f, i, v, *n, &err), &err);
     return v;
 }
 
@@ -162,6 +171,51 @@ float *golden_nhwc(zs_tensorfile *f, const char *name, zs_shape *s)
     zs_free(nchw);
     return v;
 }
+
+float *golden_any(zs_tensorfile *f, const char *name, size_t *n)
+{
+    zs_shape s;
+    if (zs_tensorfile_info(f, index_of(f, name))->nd != 4)
+        return golden_f32(f, name, n);
+    float *v = golden_nhwc(f, name, &s);
+    *n = (size_t)zs_shape_numel(&s);
+    return v;
+}
+
+float *golden_steps(zs_tensorfile *f, const char *name, int64_t n, size_t *steps)
+{
+    size_t total;
+    if (!name)
+        return NULL;
+    const int64_t *s = zs_tensorfile_info(f, index_of(f, name))->shape;
+    assert_int_equal(zs_tensorfile_info(f, index_of(f, name))->nd, 5);
+    assert_true(n <= s[1]);
+    size_t image = (size_t)(s[2] * s[3] * s[4]), each = (size_t)n * image;
+    float *nchw = golden_f32(f, name, &total);
+    *steps = (size_t)s[0];
+    float *nhwc = zs_alloc(*steps, each * sizeof *nhwc);
+    assert_non_null(nhwc);
+    for (size_t i = 0; i < *steps; i++)
+        zs_nhwc_from_nchw(nhwc + i * each, nchw + i * (size_t)s[1] * image, n, s[3], s[4], s[2]);
+    zs_free(nchw);
+    return nhwc;
+}
+
+zs_schedule golden_schedule(const char *name, int64_t T, const char *spec)
+{
+    zs_schedule full, s;
+    zs_error err = {0};
+    must(zs_schedule_make(&full, name, T, &err), &err);
+    if (!spec)
+        return full;
+    must(zs_schedule_respace(&s, &full, spec, &err), &err);
+    zs_schedule_free(&full);
+    return s;
+}
+
+/* ---- errors ---- */
+
+const golden_backend golden_backends[GOLDEN_BACKENDS] = {{"cpu-ref", 1e-5}, {"cpu", 1e-4}};
 
 double golden_max_error(const float *a, const float *b, size_t n)
 {
@@ -187,6 +241,37 @@ double golden_norm_error(const float *a, const float *b, size_t n)
     return b2 > 0 ? sqrt(d2 / b2) : sqrt(d2);
 }
 
+double golden_norm(const float *v, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)v[i] * (double)v[i];
+    return sqrt(sum);
+}
+
+void golden_within(const char *what, const char *with, double error, double tolerance)
+{
+    print_message("%-28s %-10s error %.1e\n", what, with, error);
+    if (!(error <= tolerance))
+        fail_msg("%s %s: error %g is above %g", what, with, error, tolerance);
+}
+
+void golden_near(const char *what, const char *with, const float *got, const float *want, size_t n,
+                 double tolerance)
+{
+    golden_within(what, with, golden_max_error(got, want, n), tolerance);
+}
+
+void golden_agrees(zs_tensorfile *f, const char *name, const char *with, const float *got, size_t n,
+                   double tolerance)
+{
+    size_t count;
+    float *want = golden_any(f, name, &count);
+    assert_int_equal(n, count);
+    golden_near(name, with, got, want, n, tolerance);
+    zs_free(want);
+}
+
 /* ---- gradients ---- */
 
 zs_tensorfile *golden_gradients(const char *set)
@@ -200,14 +285,6 @@ size_t golden_gradient_count(const zs_tensorfile *f)
     return zs_tensorfile_count(f) - (zs_tensorfile_find(f, "norms") >= 0);
 }
 
-static double norm_of(const float *v, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)v[i] * (double)v[i];
-    return sqrt(sum);
-}
-
 double golden_gradient_error(zs_tensorfile *f, const char *name, const float *got, size_t n,
                              double *norm)
 {
@@ -215,19 +292,89 @@ double golden_gradient_error(zs_tensorfile *f, const char *name, const float *go
     float *want = golden_f32(f, name, &k);
     double error;
     if (k == n) {
-        *norm = norm_of(want, n);
+        *norm = golden_norm(want, n);
         error = golden_norm_error(got, want, n);
     } else {
         float *norms = golden_f32(f, "norms", &count), *sample = zs_alloc(k, sizeof *sample);
         *norm = (double)norms[index];
         for (size_t i = 0; i < k; i++)
             sample[i] = got[i * n / k];
-        error = golden_norm_error(sample, want, k) * norm_of(want, k) /
+        error = golden_norm_error(sample, want, k) * golden_norm(want, k) /
                 (*norm * sqrt((double)k / (double)n));
-        error = fmax(error, fabs(norm_of(got, n) / *norm - 1));
+        error = fmax(error, fabs(golden_norm(got, n) / *norm - 1));
         zs_free(norms);
         zs_free(sample);
     }
     zs_free(want);
     return error;
+}
+
+/* The error of one gradient in the file's order of elements, after it has been held to its limit.
+ */
+static double gradient_error(zs_tensorfile *f, const zs_param *p, const float *got, double whole,
+                             double tolerance, double none)
+{
+    double norm, e = golden_gradient_error(f, p->name, got, (size_t)p->numel, &norm);
+    bool small = norm < none * whole;
+    if (small)
+        e = golden_norm(got, (size_t)p->numel) / whole;
+    if (!(e <= (small ? none : tolerance)))
+        fail_msg("gradient of %s: error %g is above %g", p->name, e, small ? none : tolerance);
+    return e;
+}
+
+double golden_worst_gradient(zs_tensorfile *f, const zs_params *ps, const float *g,
+                             double tolerance, double none, bool (*without)(const zs_param *p))
+{
+    double worst = 0, whole = golden_norm(g, (size_t)zs_params_numel(ps));
+    size_t count = 0;
+    for (size_t i = 0; i < zs_params_count(ps); i++) {
+        const zs_param *p = zs_params_at(ps, i);
+        float *got = zs_alloc((size_t)p->numel, sizeof *got);
+        assert_non_null(got);
+        zs_params_export(ps, i, g, got);
+        if (without && without(p)) {
+            assert_true(golden_norm(got, (size_t)p->numel) == 0);
+            assert_true(zs_tensorfile_find(f, p->name) < 0);
+        } else {
+            worst = fmax(worst, gradient_error(f, p, got, whole, tolerance, none));
+            count++;
+        }
+        zs_free(got);
+    }
+    assert_int_equal(count, golden_gradient_count(f));
+    return worst;
+}
+
+/* ---- listings of the authors' tensors ---- */
+
+const char *golden_shape_text(char text[96], const zs_param *p)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (int i = 0; i < p->nd; i++)
+        n += (size_t)snprintf(text + n, 96 - n, i ? "x%lld" : "%lld", (long long)p->shape[i]);
+    return text;
+}
+
+bool golden_same_keys(const char *file, const zs_params *ps)
+{
+    char path[512], line[512], want[512], shape[96];
+    size_t i = 0;
+    if (!golden_path(path, "keys", file)) {
+        print_message("SKIPPED: no keys/%s; set ZSEM_GOLDENS to the folder that has it\n", file);
+        return false;
+    }
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    for (; fgets(line, sizeof line, f); i++) {
+        if (i >= zs_params_count(ps))
+            fail_msg("the network ends before %s", line);
+        const zs_param *p = zs_params_at(ps, i);
+        (void)snprintf(want, sizeof want, "%s\t%s\n", p->name, golden_shape_text(shape, p));
+        assert_string_equal(want, line);
+    }
+    assert_int_equal(i, zs_params_count(ps));
+    (void)fclose(f);
+    return true;
 }
