@@ -180,6 +180,34 @@ int32_t zs_graph_append(zs_graph *g, zs_op op, const zs_tid *in, const zs_tid *o
     return (int32_t)g->nn++;
 }
 
+bool zs_graph_push(zs_graph *g, const zs_gnode *n)
+{
+    void *items = g->n;
+    if (!zs_grow(&items, &g->cap_n, g->nn, sizeof *g->n))
+        return false;
+    g->n = items;
+    g->n[g->nn++] = *n;
+    return true;
+}
+
+zs_tid zs_graph_twin(zs_graph *g, zs_tid t)
+{
+    void *items = g->t;
+    if (!zs_grow(&items, &g->cap_t, g->nt, sizeof *g->t))
+        return ZS_NONE;
+    g->t = items;
+    g->t[g->nt] = g->t[t];
+    return (zs_tid)g->nt++;
+}
+
+void zs_graph_set_producers(zs_graph *g)
+{
+    for (size_t i = 0; i < g->nn; i++)
+        for (int k = 0; k < ZS_MAX_OUT; k++)
+            if (g->n[i].out[k] >= 0 && g->t[g->n[i].out[k]].kind == ZS_KIND_ACT)
+                g->t[g->n[i].out[k]].producer = (int32_t)i;
+}
+
 void zs_graph_count_uses(const zs_graph *g, int32_t *use)
 {
     memset(use, 0, g->nt * sizeof *use);

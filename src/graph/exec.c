@@ -1,42 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* The immutable plan of one graph: offsets once, then runs. */
-#include "graph/internal.h"
+#include "graph/exec_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-struct zs_exec {
-    zs_graph *g;
-    const zs_backend *backend;
-    unsigned flags;
-    zs_node_hook hook;
-    void *hook_ctx;
-    int threads;      /* workspaces are sized for this many */
-    zs_call *calls;   /* one per node */
-    zs_placement *pl; /* tensors 0..nt-1, then one workspace per node */
-    uint8_t *arena;
-    size_t arena_bytes;
-    float *params, *grads; /* what the calls are bound to */
-    zs_tid *inputs;        /* ZS_NONE at the end */
-    zs_packs *packs;
-    zs_pack **pack;  /* per node, NULL for none; NULL without packs */
-    zs_ready *ready; /* or NULL */
-};
-
-static bool in_arena(const zs_gtensor *t)
-{
-    return t->kind == ZS_KIND_INPUT || t->kind == ZS_KIND_ACT;
-}
-
-static const zs_placement *workspace_of(const zs_exec *e, size_t node)
-{
-    return &e->pl[e->g->nt + node];
-}
 
 void zs_exec_free(zs_exec **e)
 {
     if (!*e)
         return;
+    zs_far_free(*e);
     if ((*e)->arena)
         (*e)->backend->release((*e)->arena, (*e)->arena_bytes);
     for (size_t i = 0; (*e)->pack && i < (*e)->g->nn; i++)
@@ -52,7 +25,12 @@ void zs_exec_free(zs_exec **e)
     *e = NULL;
 }
 
-static int finish_graph(zs_graph *g, unsigned flags, zs_error *err)
+size_t zs_exec_tensor_bytes(const zs_gtensor *t)
+{
+    return (size_t)zs_shape_numel(&t->shape) * zs_dtype_size(t->type);
+}
+
+static int finish_graph(zs_graph *g, unsigned flags, bool bf16, zs_error *err)
 {
     int status = g->err.status;
     if (status)
@@ -65,6 +43,8 @@ static int finish_graph(zs_graph *g, unsigned flags, zs_error *err)
         status = zs_pass_dead(g);
     if (status == ZS_OK && !(flags & ZS_EXEC_KEEP_NORMS))
         status = zs_pass_renorm(g);
+    if (status == ZS_OK && bf16)
+        status = zs_pass_lower(g);
     return status ? zs_fail(err, status, "out of memory while finishing the graph") : ZS_OK;
 }
 
@@ -74,21 +54,18 @@ static void live_intervals(zs_exec *e)
 {
     const zs_graph *g = e->g;
     int32_t end = (int32_t)g->nn;
-    for (size_t i = 0; i < g->nt; i++)
-        e->pl[i] =
-            (zs_placement){.first = 0,
-                           .last = g->t[i].kind == ZS_KIND_INPUT ? end : -1,
-                           .bytes = g->t[i].kind == ZS_KIND_INPUT
-                                        ? (size_t)zs_shape_numel(&g->t[i].shape) * sizeof(float)
-                                        : 0};
+    for (size_t i = 0; i < g->nt; i++) {
+        bool input = g->t[i].kind == ZS_KIND_INPUT;
+        e->pl[i] = (zs_placement){.first = 0,
+                                  .last = input ? end : -1,
+                                  .bytes = input ? zs_exec_tensor_bytes(&g->t[i]) : 0};
+    }
     for (int32_t i = 0; i < end; i++) {
         for (int k = 0; k < ZS_MAX_OUT; k++) {
             zs_tid t = g->n[i].out[k];
             if (t >= 0 && g->t[t].kind == ZS_KIND_ACT)
                 e->pl[t] =
-                    (zs_placement){.first = i,
-                                   .last = i,
-                                   .bytes = (size_t)zs_shape_numel(&g->t[t].shape) * sizeof(float)};
+                    (zs_placement){.first = i, .last = i, .bytes = zs_exec_tensor_bytes(&g->t[t])};
         }
         for (int k = 0; k < ZS_MAX_IN; k++) {
             zs_tid t = g->n[i].in[k];
@@ -100,31 +77,46 @@ static void live_intervals(zs_exec *e)
         e->pl[g->outputs[i].t].last = end;
 }
 
-/* Fills shapes and marks present views; pointers other than "absent" are set by bind. */
+/* Parameters are read in the type that the slot wants. */
+static zs_dtype input_type(const zs_exec *e, const zs_gnode *n, int k)
+{
+    const zs_gtensor *t = &e->g->t[n->in[k]];
+    return t->kind == ZS_KIND_PARAM && e->backend->bf16 ? zs_slot_type(n->op, k) : t->type;
+}
+
+/* Fills shapes and types and marks present views; pointers other than "absent" are set by a run. */
 static void prepare_call(zs_exec *e, size_t i)
 {
     static float present; /* any address: workspace() may only test for NULL */
     const zs_gnode *n = &e->g->n[i];
     zs_call *c = &e->calls[i];
-    *c = (zs_call){.a = &n->a, .threads = e->threads};
+    *c = (zs_call){.a = &n->a, .threads = e->threads, .queue = e->backend->queue};
     for (int k = 0; k < ZS_MAX_IN; k++)
         if (n->in[k] >= 0)
-            c->in[k] = (zs_view){.p = &present, .s = e->g->t[n->in[k]].shape};
+            c->in[k] =
+                (zs_view){.p = &present, .s = e->g->t[n->in[k]].shape, .type = input_type(e, n, k)};
     for (int k = 0; k < ZS_MAX_OUT; k++)
         if (n->out[k] >= 0)
-            c->out[k] = (zs_view){.p = &present, .s = e->g->t[n->out[k]].shape};
+            c->out[k] = (zs_view){
+                .p = &present, .s = e->g->t[n->out[k]].shape, .type = e->g->t[n->out[k]].type};
     const zs_kernel *kernel = e->backend->kernel(n->op);
     size_t bytes = kernel->workspace ? kernel->workspace(c) : 0;
     e->pl[e->g->nt + i] = (zs_placement){.first = (int32_t)i, .last = (int32_t)i, .bytes = bytes};
 }
 
+/* Offsets are multiples of this: kernels of accelerators read wide words. */
+static size_t alignment(const zs_exec *e)
+{
+    return e->backend->remote ? 256 : 64;
+}
+
 /* Every tensor its own bytes, one after the other. */
 static void offsets_without_reuse(zs_exec *e, size_t n)
 {
-    size_t at = 0;
+    size_t at = 0, align = alignment(e);
     for (size_t i = 0; i < n; i++) {
         e->pl[i].offset = at;
-        at += (e->pl[i].bytes + 63) / 64 * 64;
+        at += (e->pl[i].bytes + align - 1) / align * align;
     }
     e->arena_bytes = at;
 }
@@ -136,7 +128,7 @@ static int plan_arena(zs_exec *e, zs_error *err)
     if (e->flags & ZS_EXEC_NO_REUSE)
         offsets_without_reuse(e, n);
     else
-        status = zs_plan_offsets(e->pl, n, &e->arena_bytes, err);
+        status = zs_plan_offsets(e->pl, n, alignment(e), &e->arena_bytes, err);
     if (status == ZS_OK)
         status = zs_plan_verify(e->pl, n, err);
     if (status < 0)
@@ -146,9 +138,10 @@ static int plan_arena(zs_exec *e, zs_error *err)
     e->arena = e->backend->alloc(e->arena_bytes);
     if (!e->arena)
         return zs_fail(err, ZS_E_NOMEM,
-                       "out of memory: %.1f MiB for activations could not be allocated; a smaller "
-                       "batch (--batch, --micro-batch) or --recompute lowers this",
-                       (double)e->arena_bytes / 1048576.0);
+                       "out of memory: %.1f MiB for activations could not be allocated%s%s; a "
+                       "smaller batch (--batch, --micro-batch) or --recompute lowers this",
+                       (double)e->arena_bytes / 1048576.0, e->backend->remote ? " on " : "",
+                       e->backend->remote ? e->backend->name : "");
     if (e->backend->touch)
         e->backend->touch(e->arena, e->arena_bytes);
     return ZS_OK;
@@ -213,19 +206,6 @@ static int take_packs(zs_exec *e, zs_packs *packs, zs_error *err)
     return ZS_OK;
 }
 
-static int fetch_packed(zs_exec *e, size_t i, zs_error *err)
-{
-    zs_call *c = &e->calls[i];
-    const zs_packer *packer = packer_of(e, e->g->n[i].op);
-    c->packed = NULL; /* while it is being made */
-    c->packed = zs_packs_get(e->packs, e->pack[i], packer, c, e->params);
-    if (c->packed && (e->flags & ZS_EXEC_POISON) &&
-        !zs_packs_fresh(e->packs, e->pack[i], packer, c))
-        return zs_fail(err, ZS_E_INTERNAL,
-                       "node %zu: the weights were written after their packed form was made", i);
-    return ZS_OK;
-}
-
 static void list_inputs(zs_exec *e)
 {
     size_t n = 0;
@@ -237,7 +217,8 @@ static void list_inputs(zs_exec *e)
 
 int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *err)
 {
-    int status = finish_graph(*g, c->flags, err);
+    const zs_backend *backend = c->backend ? c->backend : zs_backend_find(NULL);
+    int status = finish_graph(*g, c->flags, backend->bf16, err);
     zs_exec *e = status < 0 ? NULL : zs_calloc(1, sizeof *e);
     *out = NULL;
     if (!e) {
@@ -246,7 +227,7 @@ int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *
     }
     e->g = *g;
     *g = NULL;
-    e->backend = c->backend ? c->backend : zs_backend_find(NULL);
+    e->backend = backend;
     e->flags = c->flags;
     e->hook = c->hook;
     e->hook_ctx = c->hook_ctx;
@@ -265,6 +246,8 @@ int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *
     status = take_packs(e, c->packs, err);
     if (status == ZS_OK)
         status = plan_arena(e, err);
+    if (status == ZS_OK && backend->remote)
+        status = zs_far_new(e, err);
     if (status < 0)
         goto fail;
     *out = e;
@@ -272,127 +255,4 @@ int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *
 fail:
     zs_exec_free(&e);
     return status;
-}
-
-static float *address(const zs_exec *e, zs_tid t)
-{
-    const zs_gtensor *x = &e->g->t[t];
-    if (in_arena(x))
-        return (float *)(void *)(e->arena + e->pl[t].offset);
-    if (x->kind == ZS_KIND_PARAM)
-        return e->params ? e->params + x->offset : NULL;
-    return e->grads ? e->grads + x->offset : NULL;
-}
-
-static void bind(zs_exec *e, float *params, float *grads)
-{
-    e->params = params;
-    e->grads = grads;
-    for (size_t i = 0; i < e->g->nn; i++) {
-        const zs_gnode *n = &e->g->n[i];
-        zs_call *c = &e->calls[i];
-        for (int k = 0; k < ZS_MAX_IN; k++)
-            c->in[k].p = n->in[k] >= 0 ? address(e, n->in[k]) : NULL;
-        for (int k = 0; k < ZS_MAX_OUT; k++)
-            c->out[k].p = n->out[k] >= 0 ? address(e, n->out[k]) : NULL;
-        c->ws = e->arena + workspace_of(e, i)->offset;
-    }
-}
-
-/* Poison: bytes of NaN where no live tensor is, so that reading one too early or too late shows. */
-static void poison(zs_exec *e, int32_t position, bool before)
-{
-    for (size_t i = 0; i < e->g->nt + e->g->nn; i++) {
-        const zs_placement *p = &e->pl[i];
-        bool input = i < e->g->nt && e->g->t[i].kind == ZS_KIND_INPUT;
-        if (!input && p->bytes && (before ? p->first : p->last) == position)
-            memset(e->arena + p->offset, 0xFF, p->bytes);
-    }
-}
-
-static int check_run(const zs_exec *e, zs_error *err)
-{
-    for (size_t i = 0; i < e->g->nt; i++) {
-        const zs_gtensor *t = &e->g->t[i];
-        if ((t->kind == ZS_KIND_PARAM && !e->params) || (t->kind == ZS_KIND_GRAD && !e->grads))
-            return zs_fail(err, ZS_E_INTERNAL,
-                           "a graph was run without its parameter or gradient buffer");
-    }
-    if (zs_threads_count() > e->threads)
-        return zs_fail(
-            err, ZS_E_INVALID,
-            "the thread count was raised from %d to %d after a plan was made; set it first",
-            e->threads, zs_threads_count());
-    return ZS_OK;
-}
-
-int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs_error *err)
-{
-    bind(e, params, grads);
-    int status = check_run(e, err);
-    if (status < 0)
-        return status;
-    for (size_t i = 0; i < e->g->nn; i++) {
-        zs_call *c = &e->calls[i];
-        zs_op op = e->g->n[i].op;
-        c->step = step;
-        if (e->flags & ZS_EXEC_POISON)
-            poison(e, (int32_t)i, true);
-        if (e->pack && e->pack[i])
-            status = fetch_packed(e, i, err);
-        if (status < 0)
-            return status;
-        double start = e->hook ? zs_clock_now() : 0.0;
-        e->backend->kernel(op)->run(c);
-        if (e->hook)
-            e->hook(e->hook_ctx, i, op, c, zs_clock_now() - start);
-        if (e->ready)
-            zs_ready_after(e->ready, i);
-        if (e->flags & ZS_EXEC_POISON)
-            poison(e, (int32_t)i, false);
-    }
-    return ZS_OK;
-}
-
-static zs_tid find_named(const zs_exec *e, const char *name, bool input)
-{
-    const zs_graph *g = e->g;
-    for (const zs_tid *t = e->inputs; input && *t >= 0; t++)
-        if (strcmp(g->t[*t].name, name) == 0)
-            return *t;
-    for (size_t i = 0; !input && i < g->n_outputs; i++)
-        if (strcmp(g->outputs[i].name, name) == 0)
-            return g->outputs[i].t;
-    return ZS_NONE;
-}
-
-float *zs_exec_input(zs_exec *e, const char *name)
-{
-    zs_tid t = find_named(e, name, true);
-    return t < 0 ? NULL : address(e, t);
-}
-
-const float *zs_exec_output(const zs_exec *e, const char *name)
-{
-    zs_tid t = find_named(e, name, false);
-    return t < 0 ? NULL : address(e, t);
-}
-
-zs_shape zs_exec_shape(const zs_exec *e, const char *name)
-{
-    zs_tid t = find_named(e, name, true);
-    if (t < 0)
-        t = find_named(e, name, false);
-    return zs_graph_shape(e->g, t);
-}
-
-size_t zs_exec_arena_bytes(const zs_exec *e)
-{
-    return e->arena_bytes;
-}
-
-int zs_exec_watch(zs_exec *e, const zs_ready_config *c, zs_error *err)
-{
-    zs_ready_free(&e->ready);
-    return zs_ready_new(&e->ready, e->g, c, err);
 }

@@ -121,6 +121,37 @@ double zs_graph_flops(const zs_graph *g);
 /* The same of one call, from the shapes of its views; 0 for operations that are not products. */
 double zs_call_flops(zs_op op, const zs_call *c);
 
+/* ---- weights ---- */
+
+/* Flat buffers that plans share, in the backend's memory. */
+typedef struct zs_buffers {
+    float *params;
+    float *grads;     /* added to; may be NULL for graphs without backward */
+    uint16_t *shadow; /* params in ZS_BF16, element by element; only of backends with bf16 */
+} zs_buffers;
+
+/* One flat buffer of weights as plans of a backend read it: the buffer itself, or copies where the
+ * program's memory is out of the backend's reach, or half precision is asked for. */
+typedef struct zs_weights {
+    const zs_backend *backend;
+    const float *host; /* the program's, borrowed; NULL: params is borrowed */
+    float *params;     /* in the backend's memory */
+    uint16_t *shadow;  /* or NULL before it is needed */
+    size_t n;
+    uint64_t version; /* of the contents of the copies; 0: none */
+} zs_weights;
+
+/* n weights in the program's memory, or in the backend's; nothing is copied yet. */
+zs_weights zs_weights_of_host(const zs_backend *b, float *host, size_t n);
+zs_weights zs_weights_of_backend(const zs_backend *b, float *params, size_t n);
+
+/* The buffers of a run (grads NULL) on weights of this version (zs_step.weights; 0: they may have
+ * changed): copies are made and renewed as needed. ZS_E_NOMEM and what the backend reports. */
+int zs_weights_get(zs_buffers *out, zs_weights *w, uint64_t version, zs_error *err);
+
+/* Frees the copies. Idempotent. */
+void zs_weights_clear(zs_weights *w);
+
 /* ---- run ---- */
 
 typedef enum zs_exec_flag {
@@ -165,15 +196,26 @@ typedef struct zs_exec_config {
 int zs_exec_new(zs_exec **out, zs_graph **g, const zs_exec_config *c, zs_error *err);
 void zs_exec_free(zs_exec **e);
 
-/* The buffer behind an input or output; NULL when there is none of that name. Inputs keep their
- * contents from run to run. */
+/* The buffer behind an input or output, f32 and in the program's memory in any case; NULL when
+ * there is none of that name. Inputs keep their contents from run to run.
+ *
+ * On a remote backend (zs_backend.remote) these are copies: a run uploads the inputs that were asked
+ * for since the run before, so ask again before you write to one, and downloads all outputs. */
 float *zs_exec_input(zs_exec *e, const char *name);
 const float *zs_exec_output(const zs_exec *e, const char *name);
 zs_shape zs_exec_shape(const zs_exec *e,
                        const char *name); /* of an input or output; nd 0 if none */
 
-/* Runs every node. params and grads are flat buffers in the backend's memory; grads may be NULL
- * for graphs without backward. Gradients are added to grads. */
+/* Runs every node; outputs are there when it returns. */
+int zs_exec_run_with(zs_exec *e, const zs_buffers *b, const zs_step *step, zs_error *err);
+
+/* The same in two halves: in between a remote backend works, and inputs and outputs of e may not be
+ * touched. A second run at the same buffers is recorded where the backend can do that, and replayed
+ * from then on; hooks and ZS_EXEC_POISON prevent it. */
+int zs_exec_start(zs_exec *e, const zs_buffers *b, const zs_step *step, zs_error *err);
+int zs_exec_wait(zs_exec *e, zs_error *err);
+
+/* zs_exec_run_with for backends without bf16. */
 int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs_error *err);
 
 size_t zs_exec_arena_bytes(const zs_exec *e);
@@ -204,7 +246,7 @@ typedef struct zs_placement {
 } zs_placement;
 int zs_plan_verify(const zs_placement *p, size_t n, zs_error *err);
 
-/* Greedy by size: fills in p[i].offset, returns the arena's size. Offsets are 64-byte aligned. */
-int zs_plan_offsets(zs_placement *p, size_t n, size_t *arena, zs_error *err);
+/* Greedy by size: fills in p[i].offset, multiples of `align`, and the arena's size. */
+int zs_plan_offsets(zs_placement *p, size_t n, size_t align, size_t *arena, zs_error *err);
 
 #endif

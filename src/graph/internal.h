@@ -17,6 +17,7 @@ typedef enum zs_phase { ZS_FWD, ZS_RECOMP, ZS_BWD } zs_phase;
 typedef struct zs_gtensor {
     zs_shape shape;
     zs_kind kind;
+    zs_dtype type;    /* of ACT: ZS_F32, or ZS_BF16 once zs_pass_lower has said so */
     bool trainable;   /* PARAM */
     zs_tid grad;      /* PARAM: its GRAD tensor once one exists */
     int64_t offset;   /* PARAM and GRAD: elements into the flat buffer */
@@ -59,6 +60,13 @@ enum { ZS_NEW = -2 };
 int32_t zs_graph_append(zs_graph *g, zs_op op, const zs_tid *in, const zs_tid *out,
                         const zs_attr *a);
 
+/* For passes that rebuild the list of nodes: appends a node as it is, false when out of memory; a
+ * copy of tensor t, ZS_NONE when out of memory; and, when all are in their new places (until then
+ * producers are places among the old ones), who makes what. */
+bool zs_graph_push(zs_graph *g, const zs_gnode *n);
+zs_tid zs_graph_twin(zs_graph *g, zs_tid t);
+void zs_graph_set_producers(zs_graph *g);
+
 /* Shape rules read `in` (NULL: absent) and fill out[i]; returning false after zs_graph_fail. */
 typedef struct zs_shape_ctx {
     zs_graph *g;
@@ -88,6 +96,10 @@ int zs_pass_recompute(zs_graph *g);
 int zs_pass_renorm(zs_graph *g); /* after the peephole, which may change norms */
 int zs_pass_peephole(zs_graph *g);
 int zs_pass_dead(zs_graph *g);
+int zs_pass_lower(zs_graph *g); /* last, for backends that keep activations in half precision */
+
+/* The type that slot k of an operation wants where activations are in half precision. */
+zs_dtype zs_slot_type(zs_op op, int k);
 
 /* ---- packed parameters (packs.c) ---- */
 

@@ -4,8 +4,6 @@
 
 #include <stdlib.h>
 
-enum { ALIGN = 64 };
-
 static bool alive_together(const zs_placement *a, const zs_placement *b)
 {
     return a->first <= b->last && b->first <= a->last;
@@ -38,7 +36,7 @@ static int by_size_descending(const void *a, const void *b)
 
 /* Lowest offset at which `p` fits among the tensors in `placed` (sorted by offset) that are alive
  * with it. */
-static size_t lowest_gap(const zs_placement *p, zs_placement *const *placed, size_t n)
+static size_t lowest_gap(const zs_placement *p, zs_placement *const *placed, size_t n, size_t align)
 {
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
@@ -48,7 +46,7 @@ static size_t lowest_gap(const zs_placement *p, zs_placement *const *placed, siz
         if (q->offset >= at && q->offset - at >= p->bytes)
             break;
         if (q->offset + q->bytes > at)
-            at = (q->offset + q->bytes + ALIGN - 1) / ALIGN * ALIGN;
+            at = (q->offset + q->bytes + align - 1) / align * align;
     }
     return at;
 }
@@ -62,7 +60,7 @@ static void insert_by_offset(zs_placement **placed, size_t n, zs_placement *p)
     placed[n] = p;
 }
 
-int zs_plan_offsets(zs_placement *p, size_t n, size_t *arena, zs_error *err)
+int zs_plan_offsets(zs_placement *p, size_t n, size_t align, size_t *arena, zs_error *err)
 {
     zs_placement **order = zs_alloc(n, sizeof(zs_placement *));
     zs_placement **placed = zs_alloc(n, sizeof(zs_placement *));
@@ -77,7 +75,7 @@ int zs_plan_offsets(zs_placement *p, size_t n, size_t *arena, zs_error *err)
     qsort(order, n, sizeof *order, by_size_descending);
     for (size_t i = 0; i < n; i++) {
         size_t stop = 0;
-        order[i]->offset = lowest_gap(order[i], placed, i);
+        order[i]->offset = lowest_gap(order[i], placed, i, align);
         if (!zs_add_size(order[i]->offset, order[i]->bytes, &stop) || stop > SIZE_MAX / 2) {
             status =
                 zs_fail(err, ZS_E_NOMEM, "the activations need more bytes than an address holds");

@@ -18,16 +18,6 @@ typedef struct remat {
     bool *done;  /* per segment: clones exist */
 } remat;
 
-static bool push(zs_graph *g, const zs_gnode *n)
-{
-    void *items = g->n;
-    if (!zs_grow(&items, &g->cap_n, g->nn, sizeof *g->n))
-        return false;
-    g->n = items;
-    g->n[g->nn++] = *n;
-    return true;
-}
-
 /* A tensor is kept when it is no forward activation of a segment, when a forward node outside the
  * segment reads it, or when it is an output of the graph. */
 static void mark_kept(remat *r)
@@ -81,7 +71,7 @@ static bool clone_segment(remat *r, int32_t segment)
         for (int k = 0; k < ZS_MAX_IN; k++)
             if (n.in[k] >= 0)
                 n.in[k] = r->map[n.in[k]];
-        if (!clone_outputs(r, &n) || !push(r->g, &n))
+        if (!clone_outputs(r, &n) || !zs_graph_push(r->g, &n))
             return false;
     }
     return true;
@@ -103,7 +93,7 @@ static bool rebuild(remat *r)
         for (int k = 0; k < ZS_MAX_OUT; k++)
             if (n.out[k] >= 0 && r->g->t[n.out[k]].kind == ZS_KIND_ACT && n.phase != ZS_FWD)
                 r->g->t[n.out[k]].producer = (int32_t)r->g->nn;
-        if (!push(r->g, &n))
+        if (!zs_graph_push(r->g, &n))
             return false;
     }
     return true;
@@ -147,26 +137,15 @@ static void mark_norms(renorm *r, const zs_gnode *old, size_t n_old)
         r->norm[r->g->outputs[i].t] = false;
 }
 
-/* A copy of tensor t; ZS_NONE when out of memory. */
-static zs_tid new_twin(zs_graph *g, zs_tid t)
-{
-    void *items = g->t;
-    if (!zs_grow(&items, &g->cap_t, g->nt, sizeof *g->t))
-        return ZS_NONE;
-    g->t = items;
-    g->t[g->nt] = g->t[t];
-    return (zs_tid)g->nt++;
-}
-
 static bool clone_norm(renorm *r, const zs_gnode *norm)
 {
     zs_gnode n = *norm;
     n.phase = ZS_RECOMP;
     for (int k = 0; k < ZS_MAX_OUT; k++)
-        if (n.out[k] >= 0 && (n.out[k] = new_twin(r->g, n.out[k])) == ZS_NONE)
+        if (n.out[k] >= 0 && (n.out[k] = zs_graph_twin(r->g, n.out[k])) == ZS_NONE)
             return false;
     r->twin[norm->out[0]] = n.out[0];
-    return push(r->g, &n);
+    return zs_graph_push(r->g, &n);
 }
 
 /* The nodes again, each norm before the first node of the backward pass that reads it. */
@@ -182,19 +161,10 @@ static bool rebuild_norms(renorm *r, const zs_gnode *old, size_t n_old)
                 return false;
             n.in[k] = r->twin[t];
         }
-        if (!push(r->g, &n))
+        if (!zs_graph_push(r->g, &n))
             return false;
     }
     return true;
-}
-
-/* Producers are places among the old nodes until all are in their new ones. */
-static void set_producers(zs_graph *g)
-{
-    for (size_t i = 0; i < g->nn; i++)
-        for (int k = 0; k < ZS_MAX_OUT; k++)
-            if (g->n[i].out[k] >= 0 && g->t[g->n[i].out[k]].kind == ZS_KIND_ACT)
-                g->t[g->n[i].out[k]].producer = (int32_t)i;
 }
 
 int zs_pass_renorm(zs_graph *g)
@@ -212,7 +182,7 @@ int zs_pass_renorm(zs_graph *g)
         g->n = NULL;
         g->nn = g->cap_n = 0;
         ok = rebuild_norms(&r, old, n_old);
-        set_producers(g);
+        zs_graph_set_producers(g);
         zs_free(old);
     }
     zs_free(r.twin);

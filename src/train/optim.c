@@ -143,25 +143,52 @@ static void adam_range(void *ctx, int64_t begin, int64_t end, int thread)
         ema_range(&j, begin, end); /* the block is still in the cache */
 }
 
+zs_adam zs_optim_numbers(const zs_optim_config *c, int64_t step)
+{
+    double lr = zs_optim_lr(c, step), t = (double)step;
+    return (zs_adam){.max_norm = c->clip,
+                     .l2 = c->decoupled ? 0.0f : (float)c->weight_decay,
+                     .keep = c->decoupled ? (float)(1.0 - lr * c->weight_decay) : 1.0f,
+                     .lr = (float)(lr / (1.0 - pow(c->beta1, t))),
+                     .inv_bias2 = (float)(1.0 / sqrt(1.0 - pow(c->beta2, t))),
+                     .eps = (float)c->eps,
+                     .beta1 = c->beta1,
+                     .beta2 = c->beta2,
+                     .decay = zs_optim_ema(c, step),
+                     .ema_first = c->ema_first};
+}
+
+void zs_optim_apply(const zs_adam *a, double grad_norm)
+{
+    double clip = 1.0;
+    if (a->max_norm > 0.0) /* torch.nn.utils.clip_grad_norm_ */
+        clip = fmin(1.0, a->max_norm / (grad_norm + 1e-6));
+    adam_job j = {.b = {a->param, a->grad, a->m, a->v, a->ema, (size_t)a->n},
+                  .clip = (float)clip,
+                  .l2 = a->l2,
+                  .keep = a->keep,
+                  .beta1 = (float)a->beta1,
+                  .one_beta1 = (float)(1.0 - a->beta1),
+                  .beta2 = (float)a->beta2,
+                  .one_beta2 = (float)(1.0 - a->beta2),
+                  .step = a->lr,
+                  .inv_bias2 = a->inv_bias2,
+                  .eps = a->eps,
+                  .ema = (float)a->decay,
+                  .one_ema = (float)(1.0 - a->decay),
+                  .ema_first = a->ema_first};
+    zs_parallel_for(a->n, BLOCK, adam_range, &j);
+}
+
 void zs_optim_step(const zs_optim_config *c, const zs_optim_buffers *b, int64_t step,
                    double grad_norm)
 {
-    double lr = zs_optim_lr(c, step), clip = 1.0, t = (double)step, ema = zs_optim_ema(c, step);
-    if (c->clip > 0.0) /* torch.nn.utils.clip_grad_norm_ */
-        clip = fmin(1.0, c->clip / (grad_norm + 1e-6));
-    adam_job j = {.b = *b,
-                  .clip = (float)clip,
-                  .l2 = c->decoupled ? 0.0f : (float)c->weight_decay,
-                  .keep = c->decoupled ? (float)(1.0 - lr * c->weight_decay) : 1.0f,
-                  .beta1 = (float)c->beta1,
-                  .one_beta1 = (float)(1.0 - c->beta1),
-                  .beta2 = (float)c->beta2,
-                  .one_beta2 = (float)(1.0 - c->beta2),
-                  .step = (float)(lr / (1.0 - pow(c->beta1, t))),
-                  .inv_bias2 = (float)(1.0 / sqrt(1.0 - pow(c->beta2, t))),
-                  .eps = (float)c->eps,
-                  .ema = (float)ema,
-                  .one_ema = (float)(1.0 - ema),
-                  .ema_first = c->ema_first};
-    zs_parallel_for((int64_t)b->n, BLOCK, adam_range, &j);
+    zs_adam a = zs_optim_numbers(c, step);
+    a.param = b->param;
+    a.grad = b->grad;
+    a.m = b->m;
+    a.v = b->v;
+    a.ema = b->ema;
+    a.n = (int64_t)b->n;
+    zs_optim_apply(&a, grad_norm);
 }

@@ -6,6 +6,7 @@
 #define ZS_TRAIN_OPTIM_H
 
 #include "models/presets.h"
+#include "tensor/tensor.h"
 
 typedef struct zs_optim_config {
     double lr;           /* > 0 */
@@ -49,5 +50,11 @@ double zs_optim_ema(const zs_optim_config *c, int64_t step);
  * counts from 1. The gradients are zero afterwards, ready for the next sum. */
 void zs_optim_step(const zs_optim_config *c, const zs_optim_buffers *b, int64_t step,
                    double grad_norm);
+
+/* The same in two halves, for backends that do the second themselves (zs_remote.adam): the numbers
+ * of a step, to which the caller adds buffers, n and norm; and the update in the program's memory,
+ * which makes no shadow. */
+zs_adam zs_optim_numbers(const zs_optim_config *c, int64_t step);
+void zs_optim_apply(const zs_adam *a, double grad_norm);
 
 #endif

@@ -230,7 +230,7 @@ static void random_plans_are_valid(void **state)
             p[i] = (zs_placement){first, first + (int32_t)(w[1] % 60), 0, w[2] % 5000};
             sum += p[i].bytes + 64;
         }
-        assert_int_equal(zs_plan_offsets(p, 200, &arena, &err), 0);
+        assert_int_equal(zs_plan_offsets(p, 200, 64, &arena, &err), 0);
         assert_int_equal(zs_plan_verify(p, 200, &err), 0);
         assert_true(arena < sum / 2);
         for (int i = 0; i < 200; i++)
