@@ -2,6 +2,7 @@
 /* Whole sampling loops against the authors' code: decoding, inversion, reconstruction,
  * interpolation, the latent prior, and ancestral sampling with recorded noise. */
 #include "tests/golden/golden.h"
+#include "tests/unit/must.h"
 
 #include "tasks/pipeline.h"
 #include "train/generate.h"
@@ -21,8 +22,7 @@ static zs_model *open_model(const char *set, const char *backend)
     zs_model *m = NULL;
     zs_error err = {0};
     const zs_model_options o = {.backend = backend, .set = strcmp(set, SET) == 0 ? NULL : size};
-    if (zs_model_open(&m, golden_checkpoint(set), &o, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_open(&m, golden_checkpoint(set), &o, &err), &err);
     return m;
 }
 
@@ -41,8 +41,7 @@ static void compare(zs_tensorfile *f, const zs_generation *g, const char *from, 
     zs_error err = {0};
     float *x = golden_nhwc(f, from, &xs), *want = golden_nhwc(f, to, &ws);
     assert_true(zs_shape_equal(&xs, &ws));
-    if (zs_generate(g, x, xs, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_generate(g, x, xs, &err), &err);
     check(to, x, want, (size_t)zs_shape_numel(&xs));
     zs_free(x);
     zs_free(want);
@@ -113,8 +112,7 @@ static void interpolates(void **state)
     check("interp.x_T", x, want_x, numel);
     const zs_generation g = {
         .model = m, .sampler = &zs_sampler_ddim, .steps = 10, .cond = {.z = z}};
-    if (zs_generate(&g, x, one, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_generate(&g, x, one, &err), &err);
     check("interp.image", x, want, numel);
     zs_model_close(&m);
     zs_free(alpha);
@@ -138,11 +136,9 @@ static void samples(void **state)
     float *z = golden_f32(f, "latent_noise", &n), *code = golden_f32(f, "latent_ddim10", &n);
     float *sem = golden_f32(f, "latent_denorm", &n);
     zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 10};
-    if (zs_generate_codes(&g, z, 2, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_generate_codes(&g, z, 2, &err), &err);
     check("latent_ddim10", z, code, n);
-    if (zs_denormalise_codes(m, z, 2, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_denormalise_codes(m, z, 2, &err), &err);
     check("latent_denorm", z, sem, n);
     g.cond.z = z;
     compare(f, &g, "noise", "uncond_sample");
@@ -153,18 +149,6 @@ static void samples(void **state)
     zs_tensorfile_close(&f);
 }
 
-/* [steps,n,c,h,w] of the file -> [steps,n,h,w,c]. */
-static float *recorded_noise(zs_tensorfile *f, zs_shape xs)
-{
-    size_t n;
-    float *nchw = golden_f32(f, "ddpm.noises", &n), *nhwc = zs_alloc(n, sizeof *nhwc);
-    assert_non_null(nhwc);
-    int64_t images = (int64_t)n / (zs_shape_numel(&xs) / xs.d[0]);
-    zs_nhwc_from_nchw(nhwc, nchw, images, xs.d[1], xs.d[2], xs.d[3]);
-    zs_free(nchw);
-    return nhwc;
-}
-
 static void samples_without_codes(void **state)
 {
     (void)state;
@@ -173,7 +157,9 @@ static void samples_without_codes(void **state)
     zs_model *m = open_model(PLAIN, NULL);
     zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 10};
     compare(f, &g, "x_T", "ddim10.sample");
-    float *noise = recorded_noise(f, zs_shape4(2, 32, 32, 3));
+    size_t steps;
+    float *noise = golden_steps(f, "ddpm.noises", 2, &steps);
+    assert_int_equal(steps, 10);
     g.sampler = &zs_sampler_ddpm;
     g.noise.recorded = noise;
     compare(f, &g, "x_T", "ddpm.sample");
@@ -186,14 +172,11 @@ static void samples_without_codes(void **state)
 static void visits(const char *set, const char *tensor, const char *spec)
 {
     zs_tensorfile *f = golden_open(set, "golden.safetensors");
-    zs_schedule full, s;
+    zs_schedule s = golden_schedule("linear", 1000, spec);
     size_t n;
     int64_t *t = golden_i64(f, tensor, &n);
-    assert_int_equal(zs_schedule_make(&full, "linear", 1000, NULL), ZS_OK);
-    assert_int_equal(zs_schedule_respace(&s, &full, spec, NULL), ZS_OK);
     assert_int_equal(s.n, n);
     assert_memory_equal(s.t, t, n * sizeof *t);
-    zs_schedule_free(&full);
     zs_schedule_free(&s);
     zs_free(t);
     zs_tensorfile_close(&f);
@@ -219,22 +202,12 @@ static void refuses(void **state)
     assert_int_equal(zs_generate(&g, x, zs_shape4(1, 1, 4, 1), &err), ZS_E_INVALID); /* shape */
     memset(&err, 0, sizeof err);
     float *big = zs_calloc(32 * 32 * 3, sizeof *big);
-    assert_int_equal(zs_generate(&g, big, zs_shape4(1, 32, 32, 3), &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "300 steps"));
-    memset(&err, 0, sizeof err);
-    assert_int_equal(zs_generate_codes(&g, x, 1, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "prior"));
-    memset(&err, 0, sizeof err);
+    must_refuse(zs_generate(&g, big, zs_shape4(1, 32, 32, 3), &err), &err, ZS_E_INVALID,
+                "300 steps");
+    must_refuse(zs_generate_codes(&g, x, 1, &err), &err, ZS_E_INVALID, "prior");
     assert_int_equal(zs_denormalise_codes(m, x, 1, &err), ZS_E_INVALID);
     zs_free(big);
     zs_model_close(&m);
-}
-
-static int cleanup(void **state)
-{
-    (void)state;
-    golden_cleanup();
-    return 0;
 }
 
 int main(void)
@@ -248,5 +221,5 @@ int main(void)
         cmocka_unit_test(timesteps),
         cmocka_unit_test(refuses),
     };
-    return cmocka_run_group_tests(tests, NULL, cleanup);
+    return cmocka_run_group_tests(tests, NULL, golden_teardown);
 }

@@ -2,6 +2,7 @@
 /* Five optimiser steps of the authors' training loop, with recorded timesteps and noise: losses,
  * gradient norms, weights and moving average. */
 #include "tests/golden/golden.h"
+#include "tests/unit/must.h"
 
 #include "train/train.h"
 
@@ -25,12 +26,6 @@ typedef struct bench {
     zs_gradient *g;
     float *x0;
 } bench;
-
-static void must(int status, const zs_error *err)
-{
-    if (status < 0)
-        fail_msg("%s", err->message);
-}
 
 static void open_bench(bench *b, const char *backend, int64_t micro, unsigned flags)
 {
@@ -159,18 +154,11 @@ static void in_pieces(void **state)
     train("cpu", 1, ZS_EXEC_RECOMPUTE);
 }
 
-static int cleanup(void **state)
-{
-    (void)state;
-    golden_cleanup();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(five_steps),
         cmocka_unit_test(in_pieces),
     };
-    return cmocka_run_group_tests(tests, NULL, cleanup);
+    return cmocka_run_group_tests(tests, NULL, golden_teardown);
 }

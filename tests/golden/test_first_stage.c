@@ -4,7 +4,8 @@
  * families of names. */
 #include "io/tensorwrite.h"
 #include "models/first_stage.h"
-#include "tests/golden/golden.h"
+#include "tests/golden/netkit.h"
+#include "tests/unit/must.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -18,7 +19,7 @@
 
 static const char SET[] = "rcg-vqf8";
 
-/* A first stage with its weights, and one network of it at a time. */
+/* A first stage with its weights. */
 typedef struct stage {
     zs_vae_config c;
     zs_vae_file at;
@@ -26,17 +27,20 @@ typedef struct stage {
     float *weights;
 } stage;
 
-static zs_graph *network(stage *s, bool decoder, zs_shape x)
+/* One of its two networks. */
+typedef struct wanted {
+    const zs_vae_config *c;
+    bool decoder;
+    zs_shape x;
+} wanted;
+
+static void build(zs_nn *nn, const void *ctx)
 {
-    zs_error err = {0};
-    zs_graph *g = NULL;
-    assert_int_equal(zs_graph_new(&g, &err), ZS_OK);
-    zs_nn nn = {.g = g, .ps = s->ps};
-    zs_tid in = zs_graph_input(g, "x", x);
-    zs_graph_output(g, "out",
-                    decoder ? zs_vae_decoder_build(&nn, &s->c, in)
-                            : zs_vae_encoder_build(&nn, &s->c, in));
-    return g;
+    const wanted *w = ctx;
+    zs_tid in = zs_graph_input(nn->g, "x", w->x);
+    zs_graph_output(nn->g, "out",
+                    w->decoder ? zs_vae_decoder_build(nn, w->c, in)
+                               : zs_vae_encoder_build(nn, w->c, in));
 }
 
 /* Names all parameters: the smallest image there is, and its latents. */
@@ -44,14 +48,11 @@ static void lay_out(stage *s)
 {
     zs_error err = {0};
     int64_t size = (int64_t)1 << (s->c.levels - 1);
-    assert_int_equal(zs_params_new(&s->ps, &err), ZS_OK);
-    for (int decoder = 0; decoder < 2; decoder++) {
-        zs_shape x = decoder ? zs_shape4(1, 1, 1, s->c.latent_channels)
-                             : zs_shape4(1, size, size, s->c.channels);
-        zs_graph *g = network(s, decoder, x);
-        assert_int_equal(zs_graph_status(g), ZS_OK);
-        zs_graph_free(&g);
-    }
+    zs_shape x = zs_shape4(1, size, size, s->c.channels);
+    zs_shape z = zs_shape4(1, 1, 1, s->c.latent_channels);
+    must(zs_params_new(&s->ps, &err), &err);
+    net_layout(s->ps, build, &(wanted){&s->c, false, x});
+    net_layout(s->ps, build, &(wanted){&s->c, true, z});
     zs_params_seal(s->ps);
 }
 
@@ -64,8 +65,7 @@ static void read_weights(stage *s, zs_tensorfile *f)
     for (size_t i = 0; i < zs_params_count(s->ps); i++) {
         assert_true(
             zs_vae_file_name(name, sizeof name, &s->at, s->c.levels, zs_params_at(s->ps, i)->name));
-        if (zs_params_read(s->ps, i, s->weights, f, name, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_params_read(s->ps, i, s->weights, f, name, &err), &err);
     }
 }
 
@@ -74,11 +74,9 @@ static void stage_open(stage *s, const char *path)
     zs_error err = {0};
     zs_tensorfile *f = NULL;
     *s = (stage){0};
-    if (zs_tensorfile_open(&f, path, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_open(&f, path, &err), &err);
     assert_int_equal(zs_vae_find(&s->at, f), ZS_OK);
-    if (zs_vae_infer(&s->c, f, &s->at, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_vae_infer(&s->c, f, &s->at, &err), &err);
     lay_out(s);
     read_weights(s, f);
     zs_tensorfile_close(&f);
@@ -88,27 +86,6 @@ static void stage_close(stage *s)
 {
     zs_params_free(&s->ps);
     zs_free(s->weights);
-}
-
-/* The network's output for x, owned; *n its numbers. */
-static float *run(stage *s, const char *backend, bool decoder, const float *x, zs_shape xs,
-                  size_t *n)
-{
-    zs_error err = {0};
-    zs_graph *g = network(s, decoder, xs);
-    zs_exec *e = NULL;
-    zs_exec_config config = {.backend = zs_backend_find(backend)};
-    if (zs_exec_new(&e, &g, &config, &err) < 0)
-        fail_msg("%s", err.message);
-    memcpy(zs_exec_input(e, "x"), x, (size_t)zs_shape_numel(&xs) * sizeof *x);
-    assert_int_equal(zs_exec_run(e, s->weights, NULL, &(zs_step){.grad_scale = 1}, &err), ZS_OK);
-    zs_shape out = zs_exec_shape(e, "out");
-    *n = (size_t)zs_shape_numel(&out);
-    float *y = zs_alloc(*n, sizeof *y);
-    assert_non_null(y);
-    memcpy(y, zs_exec_output(e, "out"), *n * sizeof *y);
-    zs_exec_free(&e);
-    return y;
 }
 
 /* ---- against the authors' code ---- */
@@ -136,22 +113,20 @@ static void knows_what_it_is(void **state)
 
 static void check(stage *s, zs_tensorfile *f, bool decoder, const char *in, const char *out)
 {
-    static const char *const backends[] = {"cpu-ref", "cpu"};
-    static const double tolerance[] = {1e-5, 1e-4};
-    zs_shape xs, ys;
-    float *x = golden_nhwc(f, in, &xs), *want = golden_nhwc(f, out, &ys);
-    for (int i = 0; i < 2; i++) {
-        size_t n;
-        float *got = run(s, backends[i], decoder, x, xs, &n);
-        assert_int_equal(n, zs_shape_numel(&ys));
-        double e = golden_max_error(got, want, n);
-        print_message("%-8s %-16s error %.2e\n", backends[i], out, e);
-        if (!(e <= tolerance[i]))
-            fail_msg("%s with %s: error %g is above %g", out, backends[i], e, tolerance[i]);
-        zs_free(got);
+    zs_shape xs;
+    float *x = golden_nhwc(f, in, &xs);
+    const wanted w = {&s->c, decoder, xs};
+    for (int i = 0; i < GOLDEN_BACKENDS; i++) {
+        const golden_backend *b = &golden_backends[i];
+        zs_exec *e = net_plan(s->ps, &(net_recipe){build, &w, .backend = b->name});
+        zs_shape ys = zs_exec_shape(e, "out");
+        net_feed(e, "x", x);
+        net_run(e, s->weights, NULL);
+        golden_agrees(f, out, b->name, zs_exec_output(e, "out"), (size_t)zs_shape_numel(&ys),
+                      b->tolerance);
+        zs_exec_free(&e);
     }
     zs_free(x);
-    zs_free(want);
 }
 
 static void encodes_and_decodes(void **state)
@@ -199,14 +174,10 @@ static const zs_vae_config kl_f8 = {.levels = 4,
                                     .gaussian = true,
                                     .scale = 0.18215};
 
-static bool has_shape(const zs_param *p, const char *text)
+static bool has_shape(const zs_param *p, const char *want)
 {
-    char shape[96];
-    int n = 0;
-    for (int i = 0; i < p->nd; i++)
-        n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", i ? "x" : "",
-                      (long long)p->shape[i]);
-    return strcmp(shape, text) == 0;
+    char text[96];
+    return strcmp(golden_shape_text(text, p), want) == 0;
 }
 
 /* Every tensor of the VQ-f8 of latent diffusion but the code book and the losses. */
@@ -326,8 +297,7 @@ static void write_stage(const stage *s, const zs_vae_file *at, bool matrices, si
             t[i].nd = 2;
         memcpy(t[i].shape, p->shape, sizeof p->shape);
     }
-    if (zs_safetensors_write(path, t, n - less, NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_safetensors_write(path, t, n - less, NULL, &err), &err);
     for (size_t i = 0; i < n; i++)
         zs_free((void *)(uintptr_t)t[i].data);
     zs_free(t);
@@ -404,8 +374,7 @@ static void refuses_half_a_stage(void **state)
     write_stage(&s, &at, true, decoder, path);
     assert_int_equal(zs_tensorfile_open(&f, path, &err), ZS_OK);
     assert_int_equal(zs_vae_find(&at, f), 1);
-    assert_int_equal(zs_vae_infer(&c, f, &at, &err), ZS_E_FORMAT);
-    assert_non_null(strstr(err.message, "do not form a first stage"));
+    must_refuse(zs_vae_infer(&c, f, &at, &err), &err, ZS_E_FORMAT, "do not form a first stage");
     zs_tensorfile_close(&f);
     stage_close(&s);
     (void)unlink(path);
@@ -434,8 +403,8 @@ static void refuses_other_images(void **state)
         zs_tid x = zs_graph_input(g, "x", cases[i].x);
         (void)(cases[i].decoder ? zs_vae_decoder_build(&nn, &s.c, x)
                                 : zs_vae_encoder_build(&nn, &s.c, x));
-        assert_int_equal(zs_exec_new(&e, &g, &(zs_exec_config){0}, &err), ZS_E_INVALID);
-        assert_non_null(strstr(err.message, cases[i].why));
+        must_refuse(zs_exec_new(&e, &g, &(zs_exec_config){0}, &err), &err, ZS_E_INVALID,
+                    cases[i].why);
     }
     stage_close(&s);
 }
@@ -458,31 +427,21 @@ static void refuses_what_does_not_fit(void **state)
     write_stage(&s, &(zs_vae_file){.names = ZS_VAE_DIFFUSERS}, true, 0, path);
     assert_true(golden_path(dit, "rcg-dit", "checkpoint-last.pth"));
     (void)snprintf(spec, sizeof spec, "%s,%s", dit, path);
-    assert_int_equal(zs_model_open(&m, spec, &o, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "the first stage makes latents of 3 channels, but the "
-                                        "generator takes 4"));
-    err = (zs_error){0};
+    must_refuse(zs_model_open(&m, spec, &o, &err), &err, ZS_E_INVALID,
+                "the first stage makes latents of 3 channels, but the "
+                "generator takes 4");
     assert_int_equal(zs_model_open(&m, path, NULL, &err), ZS_OK);
-    assert_int_equal(zs_model_absent_z(m, z, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "has no guidance"));
-    err = (zs_error){0};
-    assert_int_equal(zs_model_to_latents(m, z, z, zs_shape4(1, 2, 2, 1), NULL, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "multiples of 4"));
+    must_refuse(zs_model_absent_z(m, z, &err), &err, ZS_E_INVALID, "has no guidance");
+    must_refuse(zs_model_to_latents(m, z, z, zs_shape4(1, 2, 2, 1), NULL, &err), &err, ZS_E_INVALID,
+                "multiples of 4");
     zs_model_close(&m);
     err = (zs_error){0};
     assert_int_equal(zs_model_open(&m, dit, &o, &err), ZS_OK);
-    assert_int_equal(zs_model_from_latents(m, z, z, zs_shape4(1, 1, 1, 4), &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "has no first stage"));
+    must_refuse(zs_model_from_latents(m, z, z, zs_shape4(1, 1, 1, 4), &err), &err, ZS_E_INVALID,
+                "has no first stage");
     zs_model_close(&m);
     stage_close(&s);
     (void)unlink(path);
-}
-
-static int cleanup(void **state)
-{
-    (void)state;
-    golden_cleanup();
-    return 0;
 }
 
 int main(void)
@@ -498,5 +457,5 @@ int main(void)
         cmocka_unit_test(refuses_other_images),
         cmocka_unit_test(refuses_what_does_not_fit),
     };
-    return cmocka_run_group_tests(tests, NULL, cleanup);
+    return cmocka_run_group_tests(tests, NULL, golden_teardown);
 }

@@ -4,6 +4,7 @@
 #include "metrics/metrics.h"
 #include "models/models.h"
 #include "tests/golden/golden.h"
+#include "tests/unit/must.h"
 
 #include "io/io.h"
 
@@ -24,12 +25,6 @@ static zs_tensorfile *open_set(void)
     return golden_open(set, "golden.safetensors");
 }
 
-static void check(int status, const zs_error *err)
-{
-    if (status < 0)
-        fail_msg("%s", err->message);
-}
-
 /* The path of a file of the set, borrowed. */
 static const char *path_of(const char *file)
 {
@@ -38,14 +33,6 @@ static const char *path_of(const char *file)
     (void)snprintf(path, sizeof path, "%s", zs_tensorfile_path(f));
     zs_tensorfile_close(&f);
     return path;
-}
-
-static void near(const char *what, const float *got, const float *want, size_t n, double tolerance)
-{
-    double e = golden_max_error(got, want, n);
-    print_message("%-24s %.1e\n", what, e);
-    if (!(e <= tolerance))
-        fail_msg("%s differs by %.3g", what, e);
 }
 
 /* ---- blocks ---- */
@@ -79,12 +66,12 @@ static void blocks(void **state)
         float *y = golden_nhwc(f, name, &ys);
         int pass = current / 6;
         current = which;
-        check(zs_frozen_open(&net, path_of("inception_blocks.pth"), &kind, backend[pass], &err),
-              &err);
-        check(zs_frozen_run(net, x, xs, &err), &err);
+        must(zs_frozen_open(&net, path_of("inception_blocks.pth"), &kind, backend[pass], &err),
+             &err);
+        must(zs_frozen_run(net, x, xs, &err), &err);
         const float *got = zs_frozen_output(net, "y", &s);
         assert_true(zs_shape_equal(&s, &ys));
-        near(name, got, y, (size_t)zs_shape_numel(&ys), 2e-6);
+        golden_near(name, "", got, y, (size_t)zs_shape_numel(&ys), 2e-6);
         current = which + 6 * pass;
         zs_frozen_close(&net);
         zs_free(x);
@@ -168,7 +155,7 @@ static bool write_inception(const char *path)
         n++;
     }
     fclose(k);
-    check(zs_safetensors_write(path, t, n, NULL, &err), &err);
+    must(zs_safetensors_write(path, t, n, NULL, &err), &err);
     for (size_t i = 0; i < n; i++)
         zs_free((void *)(uintptr_t)t[i].data);
     return true;
@@ -194,7 +181,7 @@ static void patch_agrees(zs_tensorfile *f, const char *name, const float *x, int
                (size_t)s.d[2] * 3 * sizeof *got);
     for (int64_t i = 0; i < zs_shape_numel(&s) && unit; i++)
         got[i] = (got[i] + 1) / 2;
-    near(name, got, want, (size_t)zs_shape_numel(&s), 2e-6);
+    golden_near(name, "", got, want, (size_t)zs_shape_numel(&s), 2e-6);
     zs_free(want);
     zs_free(got);
 }
@@ -214,7 +201,7 @@ static void means_agree(zs_tensorfile *f, const char *name, zs_frozen *net, cons
             sum += (double)y[i * c + j];
         mean[j] = (float)(sum / (double)rows);
     }
-    near(name, mean, want, n, 1e-5);
+    golden_near(name, "", mean, want, n, 1e-5);
     zs_free(want);
 }
 
@@ -222,7 +209,7 @@ static void run_on(zs_frozen *net, float *x, const float *im, zs_shape s, zs_inc
 {
     zs_error err = {0};
     zs_inception_input(x, im, (int)s.d[1], (int)s.d[2], how);
-    check(zs_frozen_run(net, x, zs_shape4(1, 299, 299, 3), &err), &err);
+    must(zs_frozen_run(net, x, zs_shape4(1, 299, 299, 3), &err), &err);
 }
 
 static void whole_inception(void **state)
@@ -238,7 +225,7 @@ static void whole_inception(void **state)
     zs_shape s, t;
     float *im = image_of(f, "inception.image", &s, 255);
     float *u8 = image_of(f, "tf_inception.image_u8", &t, 1);
-    check(zs_inception_open(&net, path, NULL, &err), &err);
+    must(zs_inception_open(&net, path, NULL, &err), &err);
     (void)remove(path);
     run_on(net, x, im, s, ZS_INCEPTION_PYTORCH);
     patch_agrees(f, "inception.resized_patch", x, 0, true);
@@ -278,16 +265,16 @@ static void lpips(void **state)
     size_t n;
     double d[2];
     (void)snprintf(trunk, sizeof trunk, "%s", path_of("alexnet_features.pth"));
-    check(zs_lpips_open(&l, trunk, path_of("lpips_alex_v0.1.pth"), NULL, &err), &err);
+    must(zs_lpips_open(&l, trunk, path_of("lpips_alex_v0.1.pth"), NULL, &err), &err);
     float *a = golden_nhwc(f, "lpips.a", &s), *b = golden_nhwc(f, "lpips.b", &s);
     float *want = golden_f32(f, "lpips.value", &n);
-    check(zs_lpips_distance(d, l, a, b, s, &err), &err);
+    must(zs_lpips_distance(d, l, a, b, s, &err), &err);
     const float got[2] = {(float)d[0], (float)d[1]};
-    near("lpips.value", got, want, 2, 1e-5);
-    check(zs_lpips_distance(d, l, a, a, s, &err), &err);
+    golden_near("lpips.value", "", got, want, 2, 1e-5);
+    must(zs_lpips_distance(d, l, a, a, s, &err), &err);
     assert_true(d[0] == 0 && d[1] == 0);
     assert_int_equal(zs_lpips_distance(d, l, a, b, zs_shape4(1, 30, 40, 3), &err), ZS_E_INVALID);
-    check(zs_lpips_distance(d, l, a, b, zs_shape4(1, 31, 33, 3), &(zs_error){0}), &err);
+    must(zs_lpips_distance(d, l, a, b, zs_shape4(1, 31, 33, 3), &(zs_error){0}), &err);
     zs_free(a);
     zs_free(b);
     zs_free(want);

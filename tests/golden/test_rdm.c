@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The representation diffusion model against the authors' code: the network, every gradient, the
  * process, sampling with recorded noise, and training steps. */
-#include "tests/golden/golden.h"
+#include "tests/golden/netkit.h"
+#include "tests/unit/must.h"
 
-#include "diffusion/diffusion.h"
 #include "models/infer_rdm.h"
 #include "train/state.h"
 
@@ -29,38 +29,23 @@ typedef struct bench {
     float label[BATCH];
 } bench;
 
-static void must(int status, const zs_error *err)
-{
-    if (status < 0)
-        fail_msg("%s", err->message);
-}
-
 static void need(void)
 {
-    if (golden_has_file(SET, "golden-uncond.safetensors"))
-        return;
-    print_message("SKIPPED: no golden files for %s; set ZSEM_GOLDENS to the folder that has them\n",
-                  SET);
-    skip();
+    golden_need_file(SET, "golden-uncond.safetensors");
 }
 
-static zs_exec *build(bench *b, const char *backend)
+static void build(zs_nn *nn, const void *ctx)
 {
-    zs_error err = {0};
-    zs_graph *g = NULL;
-    zs_exec *e = NULL;
-    must(zs_graph_new(&g, &err), &err);
-    zs_nn nn = {.g = g, .ps = b->ps, .train = true};
+    const bench *b = ctx;
+    zs_graph *g = nn->g;
     zs_shape s = zs_shape2(BATCH, DIM), one = zs_shape1(BATCH);
     zs_tid x = zs_graph_input(g, "x_t", s), t = zs_graph_input(g, "t", one);
     zs_tid label = b->file.net.conditional ? zs_graph_input(g, "label", one) : ZS_NONE;
-    zs_tid out = zs_rdm_build(&nn, &b->file.net, x, t, label);
+    zs_tid out = zs_rdm_build(nn, &b->file.net, x, t, label);
     zs_tid loss = zs_loss_node(g, out, zs_graph_input(g, "target", s), ZS_NONE, ZS_LOSS_MSE);
     zs_graph_output(g, "out", out);
     zs_graph_output(g, "loss", loss);
     zs_graph_backward(g, loss);
-    must(zs_exec_new(&e, &g, &(zs_exec_config){.backend = zs_backend_find(backend)}, &err), &err);
-    return e;
 }
 
 static void read_weights(bench *b, bool raw)
@@ -89,7 +74,7 @@ static void open_bench(bench *b, const char *variant, bool raw, const char *back
     assert_true(b->file.averaged == !raw && b->file.encoder);
     zs_free(facts.f);
     must(zs_params_new(&b->ps, &err), &err);
-    b->e = build(b, backend);
+    b->e = net_plan(b->ps, &(net_recipe){build, b, .train = true, .backend = backend});
     must(zs_rdm_check_leftovers(&b->file, b->ps, "", &err), &err);
     b->weights = zs_calloc((size_t)zs_params_numel(b->ps), sizeof(float));
     assert_non_null(b->weights);
@@ -113,22 +98,12 @@ static void close_bench(bench *b)
 
 static void run(bench *b, const float *x_t, const float *t, const float *target, float *grads)
 {
-    zs_error err = {0};
-    const zs_step step = {.grad_scale = 1.0f};
-    memcpy(zs_exec_input(b->e, "x_t"), x_t, BATCH * DIM * sizeof(float));
-    memcpy(zs_exec_input(b->e, "t"), t, BATCH * sizeof(float));
-    memcpy(zs_exec_input(b->e, "target"), target, BATCH * DIM * sizeof(float));
+    net_feed(b->e, "x_t", x_t);
+    net_feed(b->e, "t", t);
+    net_feed(b->e, "target", target);
     if (zs_exec_input(b->e, "label"))
-        memcpy(zs_exec_input(b->e, "label"), b->label, sizeof b->label);
-    must(zs_exec_run(b->e, b->weights, grads, &step, &err), &err);
-}
-
-static void check(const char *what, const float *got, const float *want, size_t n, double tolerance)
-{
-    double e = golden_max_error(got, want, n);
-    print_message("%-28s error %.1e\n", what, e);
-    if (!(e <= tolerance))
-        fail_msg("%s: error %g above %g", what, e, tolerance);
+        net_feed(b->e, "label", b->label);
+    net_run(b->e, b->weights, grads);
 }
 
 static void compare_forward(const char *variant, bool raw, const char *backend, double tolerance)
@@ -137,14 +112,13 @@ static void compare_forward(const char *variant, bool raw, const char *backend, 
     size_t n;
     open_bench(&b, variant, raw, backend);
     float *x = golden_f32(b.f, "fwd.x", &n), *t = golden_f32(b.f, "fwd.t", &n);
-    float *want = golden_f32(b.f, raw ? "fwd.out" : "fwd.out_ema", &n);
     float *grads = zs_calloc((size_t)zs_params_numel(b.ps), sizeof *grads);
     run(&b, x, t, x, grads);
-    check(variant, zs_exec_output(b.e, "out"), want, n, tolerance);
+    golden_agrees(b.f, raw ? "fwd.out" : "fwd.out_ema", variant, zs_exec_output(b.e, "out"),
+                  BATCH * DIM, tolerance);
     zs_free(grads);
     zs_free(x);
     zs_free(t);
-    zs_free(want);
     close_bench(&b);
 }
 
@@ -162,9 +136,9 @@ static void network(void **state)
 
 static float *noisy(const bench *b, const float *x0, const int64_t *t, const float *noise)
 {
-    zs_schedule s;
+    zs_schedule s = golden_schedule(b->file.schedule, b->file.T, NULL);
     float *x_t = zs_alloc(BATCH * DIM, sizeof *x_t);
-    must(zs_schedule_make(&s, b->file.schedule, b->file.T, NULL), &(zs_error){0});
+    assert_non_null(x_t);
     for (int i = 0; i < BATCH; i++)
         zs_q_sample(x_t + i * DIM, x0 + i * DIM, noise + i * DIM, s.abar[t[i]], DIM);
     zs_schedule_free(&s);
@@ -177,32 +151,18 @@ static void as_floats(float *out, const int64_t *t)
         out[i] = (float)t[i];
 }
 
+static bool frozen(const zs_param *p)
+{
+    return !p->trainable;
+}
+
 static void compare_gradients(const bench *b, const char *variant, const float *grads)
 {
     char name[64];
     (void)snprintf(name, sizeof name, "grads-%s.safetensors", variant);
     zs_tensorfile *f = golden_open(SET, name);
-    double worst = 0.0;
-    size_t seen = 0;
-    for (size_t i = 0; i < zs_params_count(b->ps); i++) {
-        const zs_param *p = zs_params_at(b->ps, i);
-        size_t n = 0;
-        if (!p->trainable) {
-            assert_true(zs_tensorfile_find(f, p->name) < 0);
-            for (int64_t k = 0; k < p->numel; k++)
-                assert_true(grads[p->offset + k] == 0.0f);
-            continue;
-        }
-        float *want = golden_f32(f, p->name, &n);
-        double e = golden_norm_error(grads + p->offset, want, n);
-        worst = fmax(worst, e);
-        if (!(e <= 1e-4))
-            fail_msg("gradient of %s: error %g", p->name, e);
-        zs_free(want);
-        seen++;
-    }
-    print_message("%s: %zu gradients, worst error %.1e\n", variant, seen, worst);
-    assert_int_equal(seen, zs_tensorfile_count(f));
+    golden_within("gradients", variant, golden_worst_gradient(f, b->ps, grads, 1e-4, 0, frozen),
+                  1e-4);
     zs_tensorfile_close(&f);
 }
 
@@ -214,22 +174,18 @@ static void compare_loss(const char *variant, const char *backend)
     open_bench(&b, variant, true, backend);
     float *x0 = golden_f32(b.f, "loss.x_start", &n), *noise = golden_f32(b.f, "loss.noise", &n);
     int64_t *t = golden_i64(b.f, "loss.t", &n);
-    float *want_xt = golden_f32(b.f, "loss.x_noisy", &n);
     float *x_t = noisy(&b, x0, t, noise);
-    check("noisy representation", x_t, want_xt, n, 1e-5);
+    golden_agrees(b.f, "loss.x_noisy", variant, x_t, BATCH * DIM, 1e-5);
     float *grads = zs_calloc((size_t)zs_params_numel(b.ps), sizeof *grads);
     as_floats(tf, t);
     run(&b, x_t, tf, x0, grads);
-    float *want = golden_f32(b.f, "loss.loss", &n);
-    check("loss", zs_exec_output(b.e, "loss"), want, 1, 1e-5);
+    golden_agrees(b.f, "loss.loss", variant, zs_exec_output(b.e, "loss"), 1, 1e-5);
     compare_gradients(&b, variant, grads);
     zs_free(grads);
     zs_free(x0);
     zs_free(noise);
     zs_free(t);
     zs_free(x_t);
-    zs_free(want_xt);
-    zs_free(want);
     close_bench(&b);
 }
 
@@ -250,14 +206,12 @@ static void tables(void **state)
     (void)state;
     need();
     bench b;
-    zs_schedule full, s;
     size_t n;
-    zs_error err = {0};
     open_bench(&b, "uncond", false, NULL);
     assert_string_equal(b.file.schedule, "sqrt0.0015:0.0195");
     assert_int_equal(b.file.T, 1000);
-    must(zs_schedule_make(&full, b.file.schedule, b.file.T, &err), &err);
-    must(zs_schedule_respace(&s, &full, "ldm25", &err), &err);
+    zs_schedule full = golden_schedule(b.file.schedule, b.file.T, NULL);
+    zs_schedule s = golden_schedule(b.file.schedule, b.file.T, "ldm25");
     float *betas = golden_f32(b.checkpoint, "model.betas", &n);
     for (int i = 0; i < 1000; i++)
         assert_true(betas[i] == (float)full.beta[i]);
@@ -300,15 +254,11 @@ static void sample(const char *variant, int eta, const char *backend)
     bench b;
     char name[64];
     size_t n;
-    zs_schedule full, s;
     zs_error err = {0};
     open_bench(&b, variant, false, backend);
-    must(zs_schedule_make(&full, b.file.schedule, b.file.T, &err), &err);
-    must(zs_schedule_respace(&s, &full, "ldm25", &err), &err);
+    zs_schedule s = golden_schedule(b.file.schedule, b.file.T, "ldm25");
     (void)snprintf(name, sizeof name, "ddim25.eta%d.noises", eta);
     float *noise = golden_f32(b.f, name, &n), *x = golden_f32(b.f, "x_T", &n);
-    (void)snprintf(name, sizeof name, "ddim25.eta%d.sample", eta);
-    float *want = golden_f32(b.f, name, &n);
     const zs_sampling k = {.schedule = &s,
                            .n = BATCH,
                            .numel = DIM,
@@ -318,12 +268,10 @@ static void sample(const char *variant, int eta, const char *backend)
                            .eta = eta,
                            .noise.recorded = noise};
     must(zs_sample(&zs_sampler_ddim, &k, x, &err), &err);
-    (void)snprintf(name, sizeof name, "%s, eta %d", variant, eta);
-    check(name, x, want, n, 1e-4);
+    (void)snprintf(name, sizeof name, "ddim25.eta%d.sample", eta);
+    golden_agrees(b.f, name, variant, x, BATCH * DIM, 1e-4);
     zs_free(noise);
     zs_free(x);
-    zs_free(want);
-    zs_schedule_free(&full);
     zs_schedule_free(&s);
     close_bench(&b);
 }
@@ -343,14 +291,12 @@ static void ancestral_step(const char *variant)
 {
     bench b;
     size_t n;
-    zs_schedule full;
-    zs_error err = {0};
     float tf[BATCH];
     open_bench(&b, variant, false, NULL);
-    must(zs_schedule_make(&full, b.file.schedule, b.file.T, &err), &err);
+    zs_schedule full = golden_schedule(b.file.schedule, b.file.T, NULL);
     int64_t *t = golden_i64(b.f, "p_sample.t", &n);
     float *x = golden_f32(b.f, "p_sample.x", &n), *noise = golden_f32(b.f, "p_sample.noise", &n);
-    float *want = golden_f32(b.f, "p_sample.out", &n), got[BATCH * DIM];
+    float got[BATCH * DIM];
     float *grads = zs_calloc((size_t)zs_params_numel(b.ps), sizeof *grads);
     as_floats(tf, t);
     run(&b, x, tf, x, grads);
@@ -360,12 +306,11 @@ static void ancestral_step(const char *variant)
         double sd = t[i / DIM] > 0 ? exp(0.5 * p.log_small) : 0.0;
         got[i] = (float)(mean + sd * (double)noise[i]);
     }
-    check("ancestral step", got, want, n, 1e-5);
+    golden_agrees(b.f, "p_sample.out", variant, got, BATCH * DIM, 1e-5);
     zs_free(grads);
     zs_free(t);
     zs_free(x);
     zs_free(noise);
-    zs_free(want);
     zs_schedule_free(&full);
     close_bench(&b);
 }
@@ -519,36 +464,26 @@ static void training(void **state)
 
 /* ---- the official sizes ---- */
 
-static zs_params *layout_of(const zs_rdm_config *c)
+static void build_one(zs_nn *nn, const void *ctx)
 {
-    zs_error err = {0};
-    zs_graph *g = NULL;
-    zs_params *ps = NULL;
-    must(zs_graph_new(&g, &err), &err);
-    must(zs_params_new(&ps, &err), &err);
-    zs_nn nn = {.g = g, .ps = ps};
+    const zs_rdm_config *c = ctx;
+    zs_graph *g = nn->g;
     zs_tid x = zs_graph_input(g, "x", zs_shape2(1, c->z_dim));
     zs_tid t = zs_graph_input(g, "t", zs_shape1(1)), y = zs_graph_input(g, "y", zs_shape1(1));
-    assert_true(zs_rdm_build(&nn, c, x, t, y) >= 0);
-    zs_graph_free(&g);
-    return ps;
+    assert_true(zs_rdm_build(nn, c, x, t, y) >= 0);
 }
 
 /* Is "name\tshape" of the listing a parameter, or the average of one? */
 static bool explained(const zs_params *ps, char *line)
 {
     static const zs_rdm_file averaged = {.averaged = true};
-    char shape[64], name[256], *tab = strchr(line, '\t');
+    char shape[96], name[256], *tab = strchr(line, '\t');
     *tab = '\0';
     for (size_t i = 0; i < zs_params_count(ps); i++) {
         const zs_param *p = zs_params_at(ps, i);
-        int n = 0;
-        for (int k = 0; k < p->nd; k++)
-            n += snprintf(shape + n, sizeof shape - (size_t)n, "%s%lld", k ? "x" : "",
-                          (long long)p->shape[k]);
         zs_rdm_tensor(name, sizeof name, &averaged, p->name);
         if (strcmp(line, p->name) == 0 || strcmp(line, name) == 0)
-            return strcmp(tab + 1, shape) == 0;
+            return strcmp(tab + 1, golden_shape_text(shape, p)) == 0;
     }
     return false;
 }
@@ -563,9 +498,12 @@ static void compare_names(const char *file, const zs_rdm_config *c)
         skip();
     }
     FILE *f = fopen(path, "r");
-    zs_params *ps = layout_of(c);
+    zs_params *ps = NULL;
+    zs_error err = {0};
     size_t trained = 0, averages = 0;
     assert_non_null(f);
+    must(zs_params_new(&ps, &err), &err);
+    net_layout(ps, build_one, c);
     while (fgets(line, sizeof line, f)) {
         line[strcspn(line, "\n")] = '\0';
         bool weight = zs_str_starts(line, "model.") || zs_str_starts(line, "cond_stage_model.");

@@ -2,7 +2,8 @@
 /* Frozen vision transformers against RCG's own encoders: MoCo v3 with its projector, DINO, iBOT and
  * DeiT; preprocessing, positions at another resolution, and the layouts of the full-size models. */
 #include "models/infer_vit.h"
-#include "tests/golden/golden.h"
+#include "tests/golden/netkit.h"
+#include "tests/unit/must.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,24 +14,17 @@
 
 #include <cmocka.h>
 
-static const struct {
-    const char *name;
-    double tolerance;
-} backends[] = {{"cpu-ref", 1e-5}, {"cpu", 1e-4}};
-enum { BACKENDS = 2 };
-
-static void check(int status, const zs_error *err)
-{
-    if (status < 0)
-        fail_msg("%s", err->message);
-}
-
 /* A ViT of a golden set, with its weights. */
-typedef struct net {
+typedef struct vit {
     zs_vit_config c;
     zs_params *ps;
     float *weights;
-} net;
+} vit;
+
+typedef struct wanted {
+    const zs_vit_config *c;
+    int64_t n;
+} wanted;
 
 static void add_outputs(zs_graph *g, const zs_vit_taps *t)
 {
@@ -42,114 +36,93 @@ static void add_outputs(zs_graph *g, const zs_vit_taps *t)
         zs_graph_output(g, "head", t->head);
 }
 
-static zs_exec *plan(const net *m, const char *backend, int64_t n)
+static void build(zs_nn *nn, const void *ctx)
 {
-    zs_error err = {0};
-    zs_graph *g = NULL;
-    zs_exec *e = NULL;
+    const wanted *w = ctx;
     zs_vit_taps taps;
-    check(zs_graph_new(&g, &err), &err);
-    zs_nn nn = {.g = g, .ps = m->ps};
-    zs_shape s = zs_shape4(n, m->c.side, m->c.side, m->c.in_channels);
-    zs_vit_build(&taps, &nn, &m->c, zs_graph_input(g, "x", s));
-    add_outputs(g, &taps);
-    zs_exec_config config = {.backend = zs_backend_find(backend), .flags = ZS_EXEC_POISON};
-    check(zs_exec_new(&e, &g, &config, &err), &err);
-    return e;
+    zs_shape s = zs_shape4(w->n, w->c->side, w->c->side, w->c->in_channels);
+    zs_vit_build(&taps, nn, w->c, zs_graph_input(nn->g, "x", s));
+    add_outputs(nn->g, &taps);
+}
+
+static zs_exec *plan(const vit *m, const char *backend, int64_t n)
+{
+    const wanted w = {&m->c, n};
+    return net_plan(m->ps, &(net_recipe){build, &w, .backend = backend, .flags = ZS_EXEC_POISON});
 }
 
 /* side 0: that of the file. */
-static void net_open(net *m, const char *set, const char *file, int heads, int64_t side)
+static void vit_open(vit *m, const char *set, const char *file, int heads, int64_t side)
 {
     zs_error err = {0};
     zs_vit_file at;
     zs_tensorfile *f = golden_open(set, file);
-    *m = (net){0};
+    *m = (vit){0};
     assert_int_equal(zs_vit_find(&at, f), ZS_OK);
-    check(zs_vit_infer(&m->c, NULL, f, &at, &err), &err);
+    must(zs_vit_infer(&m->c, NULL, f, &at, &err), &err);
     m->c.heads = heads;
     m->c.side = side ? side : m->c.side;
-    check(zs_arch_vit.check(&m->c, &err), &err);
-    check(zs_params_new(&m->ps, &err), &err);
-    zs_exec *e = plan(m, "cpu-ref", 1);
-    zs_exec_free(&e);
-    check(zs_vit_match(m->ps, "", f, &at, &err), &err);
+    must(zs_arch_vit.check(&m->c, &err), &err);
+    must(zs_params_new(&m->ps, &err), &err);
+    net_layout(m->ps, build, &(wanted){&m->c, 1});
+    must(zs_vit_match(m->ps, "", f, &at, &err), &err);
     m->weights = zs_backend_find("cpu")->alloc((size_t)zs_params_numel(m->ps) * sizeof(float));
     assert_non_null(m->weights);
-    check(zs_vit_import(m->ps, m->weights, "", f, &at, &err), &err);
+    must(zs_vit_import(m->ps, m->weights, "", f, &at, &err), &err);
     zs_tensorfile_close(&f);
 }
 
-static void net_close(net *m)
+static void vit_close(vit *m)
 {
     if (m->weights)
         zs_backend_find("cpu")->release(m->weights, (size_t)zs_params_numel(m->ps) * sizeof(float));
     zs_params_free(&m->ps);
 }
 
-static void near(const char *what, const char *backend, const float *got, const float *want,
-                 size_t n, double tolerance)
-{
-    double e = golden_max_error(got, want, n);
-    print_message("%-28s %-8s %.1e\n", what, backend, e);
-    if (!(e <= tolerance))
-        fail_msg("%s differs by %.3g on %s", what, e, backend);
-}
-
 /* ---- a forward pass ---- */
 
-static void compare(zs_exec *e, int backend, zs_tensorfile *f, const char *prefix, const char *name)
+static void compare(zs_exec *e, const golden_backend *b, zs_tensorfile *f, const char *prefix,
+                    const char *name)
 {
-    char full[64];
-    size_t n;
+    char full[96];
     (void)snprintf(full, sizeof full, "%s%s", prefix, name);
-    float *want = golden_f32(f, full, &n);
     zs_shape s = zs_exec_shape(e, name);
-    assert_int_equal(zs_shape_numel(&s), n);
-    near(full, backends[backend].name, zs_exec_output(e, name), want, n,
-         backends[backend].tolerance);
-    zs_free(want);
-}
-
-static void run(zs_exec *e, const net *m, const float *x, size_t n)
-{
-    zs_error err = {0};
-    memcpy(zs_exec_input(e, "x"), x, n * sizeof *x);
-    check(zs_exec_run(e, m->weights, NULL, &(zs_step){0}, &err), &err);
+    golden_agrees(f, full, b->name, zs_exec_output(e, name), (size_t)zs_shape_numel(&s),
+                  b->tolerance);
 }
 
 /* The representation from one of the outputs. */
-static void compare_rep(zs_exec *e, int backend, zs_tensorfile *f, const char *prefix,
+static void compare_rep(zs_exec *e, const golden_backend *b, zs_tensorfile *f, const char *prefix,
                         const char *name, const char *of)
 {
     char full[64];
-    size_t n;
     (void)snprintf(full, sizeof full, "%s%s", prefix, name);
-    float *want = golden_f32(f, full, &n);
     zs_shape s = zs_exec_shape(e, of);
+    size_t n = (size_t)zs_shape_numel(&s);
     float *rep = zs_alloc(n, sizeof *rep);
-    assert_int_equal(zs_shape_numel(&s), n);
+    assert_non_null(rep);
     memcpy(rep, zs_exec_output(e, of), n * sizeof *rep);
     zs_rep_standardise(rep, s.d[0], s.d[1]);
-    near(full, backends[backend].name, rep, want, n, backends[backend].tolerance);
-    zs_free(want);
+    golden_agrees(f, full, b->name, rep, n, b->tolerance);
     zs_free(rep);
 }
 
-static void compare_all(const net *m, const char *set, const char *prefix)
+static void compare_all(const vit *m, const char *set, const char *prefix)
 {
     static const char *const names[] = {"tokens_in", "block0", "tokens_out", "features", "head"};
     zs_tensorfile *f = golden_open(set, "golden.safetensors");
     zs_shape xs;
     float *x = golden_nhwc(f, "preprocessed", &xs);
-    for (int i = 0; i < BACKENDS; i++) {
-        zs_exec *e = plan(m, backends[i].name, xs.d[0]);
-        run(e, m, x, (size_t)zs_shape_numel(&xs));
+    for (int i = 0; i < GOLDEN_BACKENDS; i++) {
+        const golden_backend *b = &golden_backends[i];
+        zs_exec *e = plan(m, b->name, xs.d[0]);
+        net_feed(e, "x", x);
+        net_run(e, m->weights, NULL);
         for (size_t k = 0; k < sizeof names / sizeof names[0]; k++)
-            compare(e, i, f, prefix, names[k]);
-        compare_rep(e, i, f, prefix, "rep", "head");
+            compare(e, b, f, prefix, names[k]);
+        compare_rep(e, b, f, prefix, "rep", "head");
         if (zs_vit_head_of(&m->c) != ZS_VIT_HEAD_DINO)
-            compare_rep(e, i, f, prefix, "rep_noproj", "features");
+            compare_rep(e, b, f, prefix, "rep_noproj", "features");
         zs_exec_free(&e);
     }
     zs_free(x);
@@ -160,12 +133,12 @@ static void moco(void **state)
 {
     (void)state;
     golden_need("rcg-mocov3");
-    net m;
-    net_open(&m, "rcg-mocov3", "moco.pth.tar", 4, 0);
+    vit m;
+    vit_open(&m, "rcg-mocov3", "moco.pth.tar", 4, 0);
     assert_int_equal(zs_vit_head_of(&m.c), ZS_VIT_HEAD_MOCO);
     assert_int_equal(m.c.side, 32);
     compare_all(&m, "rcg-mocov3", "");
-    net_close(&m);
+    vit_close(&m);
 }
 
 static void others(void **state)
@@ -179,11 +152,11 @@ static void others(void **state)
                 {"deit.pth", "deit.", ZS_VIT_HEAD_LINEAR}};
     golden_need("rcg-vits");
     for (size_t i = 0; i < sizeof nets / sizeof nets[0]; i++) {
-        net m;
-        net_open(&m, "rcg-vits", nets[i].file, 3, 0);
+        vit m;
+        vit_open(&m, "rcg-vits", nets[i].file, 3, 0);
         assert_int_equal(zs_vit_head_of(&m.c), nets[i].head);
         compare_all(&m, "rcg-vits", nets[i].prefix);
-        net_close(&m);
+        vit_close(&m);
     }
 }
 
@@ -192,28 +165,26 @@ static void others(void **state)
 static void compare_other(const char *file, const char *prefix)
 {
     char name[64];
-    size_t n;
     zs_shape xs;
-    net m;
+    vit m;
     zs_tensorfile *f = golden_open("rcg-vits", "golden.safetensors");
     (void)snprintf(name, sizeof name, "%s.other.image", prefix);
     float *x = golden_nhwc(f, name, &xs);
-    net_open(&m, "rcg-vits", file, 3, xs.d[1]);
+    vit_open(&m, "rcg-vits", file, 3, xs.d[1]);
     (void)snprintf(name, sizeof name, "%s.other.pos_embed", prefix);
-    float *pos = golden_f32(f, name, &n);
     const zs_param *p = zs_params_at(m.ps, (size_t)zs_params_find(m.ps, "pos_embed"));
-    assert_int_equal(p->numel, n);
-    near(name, "", m.weights + p->offset, pos, n, 1e-6);
+    golden_agrees(f, name, "", m.weights + p->offset, (size_t)p->numel, 1e-6);
     (void)snprintf(name, sizeof name, "%s.other.", prefix);
-    for (int i = 0; i < BACKENDS; i++) {
-        zs_exec *e = plan(&m, backends[i].name, xs.d[0]);
-        run(e, &m, x, (size_t)zs_shape_numel(&xs));
-        compare(e, i, f, name, "features");
+    for (int i = 0; i < GOLDEN_BACKENDS; i++) {
+        const golden_backend *b = &golden_backends[i];
+        zs_exec *e = plan(&m, b->name, xs.d[0]);
+        net_feed(e, "x", x);
+        net_run(e, m.weights, NULL);
+        compare(e, b, f, name, "features");
         zs_exec_free(&e);
     }
-    zs_free(pos);
     zs_free(x);
-    net_close(&m);
+    vit_close(&m);
     zs_tensorfile_close(&f);
 }
 
@@ -235,16 +206,16 @@ static void preprocesses(void **state)
     for (int i = 0; i < 2; i++) {
         golden_need(sets[i]);
         zs_tensorfile *f = golden_open(sets[i], "golden.safetensors");
-        zs_shape xs, ys;
-        float *x = golden_nhwc(f, "image", &xs), *want = golden_nhwc(f, "preprocessed", &ys);
-        size_t n = (size_t)zs_shape_numel(&ys);
+        zs_shape xs;
+        float *x = golden_nhwc(f, "image", &xs);
+        size_t n = (size_t)(xs.d[0] * 32 * 32 * 3);
         float *got = zs_alloc(n, sizeof *got);
+        assert_non_null(got);
         for (int64_t k = 0; k < zs_shape_numel(&xs); k++)
             x[k] = 2 * x[k] - 1;
         zs_vit_prepare(&c, got, x, xs);
-        near("preprocessed", sets[i], got, want, n, 2e-6);
+        golden_agrees(f, "preprocessed", sets[i], got, n, 2e-6);
         zs_free(x);
-        zs_free(want);
         zs_free(got);
         zs_tensorfile_close(&f);
     }
@@ -269,11 +240,11 @@ static void encodes_as(const char *spec, const char *const *set, const char *of,
     float *z = zs_alloc(n, sizeof *z), *features = zs_alloc(n_features, sizeof *features);
     for (int64_t i = 0; i < zs_shape_numel(&xs); i++)
         x[i] = 2 * x[i] - 1;
-    check(zs_model_open(&m, spec, &(zs_model_options){.batch = 1, .set = set}, &err), &err);
+    must(zs_model_open(&m, spec, &(zs_model_options){.batch = 1, .set = set}, &err), &err);
     zs_encoder_taps taps = {.features = features};
-    check(zs_model_encode_taps(m, z, &taps, x, xs, &err), &err);
-    near("rep", of, z, want, n, 1e-4);
-    near("features", of, features, want_features, n_features, 1e-4);
+    must(zs_model_encode_taps(m, z, &taps, x, xs, &err), &err);
+    golden_near("rep", of, z, want, n, 1e-4);
+    golden_near("features", of, features, want_features, n_features, 1e-4);
     zs_model_close(&m);
     zs_free(x);
     zs_free(want);
@@ -304,8 +275,8 @@ static void models_encode(void **state)
         golden_need(models[i].set);
         assert_true(golden_path(path, models[i].set, models[i].file));
         encodes_as(path, set, models[i].set, models[i].prefix);
-        check(zs_model_open(&m, path, &(zs_model_options){.set = set}, &err), &err);
-        check(zs_model_save(m, bundle, ZS_F32, &err), &err);
+        must(zs_model_open(&m, path, &(zs_model_options){.set = set}, &err), &err);
+        must(zs_model_save(m, bundle, ZS_F32, &err), &err);
         zs_model_close(&m);
         encodes_as(bundle, NULL, models[i].set, models[i].prefix);
     }
@@ -336,7 +307,7 @@ static zs_vit_config full_size(int64_t width, int depth, int heads, zs_vit_head 
 /* "name<TAB>2x3x4" against the layout; numbers of batches are no parameters. */
 static bool listed(const zs_params *ps, char *line, const char *prefix)
 {
-    char *tab = strchr(line, '\t'), shape[64] = "";
+    char *tab = strchr(line, '\t'), shape[96];
     assert_non_null(tab);
     *tab++ = '\0';
     tab[strcspn(tab, "\r\n")] = '\0';
@@ -347,10 +318,7 @@ static bool listed(const zs_params *ps, char *line, const char *prefix)
     if (i < 0)
         fail_msg("no parameter %s", line);
     const zs_param *p = zs_params_at(ps, (size_t)i);
-    for (int d = 0; d < p->nd; d++)
-        (void)snprintf(shape + strlen(shape), sizeof shape - strlen(shape), d ? "x%lld" : "%lld",
-                       (long long)p->shape[d]);
-    if (strcmp(shape, tab) != 0)
+    if (strcmp(golden_shape_text(shape, p), tab) != 0)
         fail_msg("%s is %s, not %s", line, shape, tab);
     return true;
 }
@@ -358,13 +326,13 @@ static bool listed(const zs_params *ps, char *line, const char *prefix)
 static void compare_layout(const char *file, const zs_vit_config *c, const char *prefix)
 {
     zs_error err = {0};
-    net m = {.c = *c};
+    vit m = {.c = *c};
     char path[512], line[256];
     size_t n = 0;
     assert_true(golden_path(path, "keys", file));
-    check(zs_fields_check(zs_arch_vit.fields, c, "encoder", &err), &err);
-    check(zs_arch_vit.check(c, &err), &err);
-    check(zs_params_new(&m.ps, &err), &err);
+    must(zs_fields_check(zs_arch_vit.fields, c, "encoder", &err), &err);
+    must(zs_arch_vit.check(c, &err), &err);
+    must(zs_params_new(&m.ps, &err), &err);
     zs_exec *e = plan(&m, "cpu", 1);
     zs_exec_free(&e);
     FILE *t = fopen(path, "r");
@@ -404,13 +372,6 @@ static void layouts(void **state)
     }
 }
 
-static int cleanup(void **state)
-{
-    (void)state;
-    golden_cleanup();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,5 +382,5 @@ int main(void)
         cmocka_unit_test(models_encode),
         cmocka_unit_test(layouts),
     };
-    return cmocka_run_group_tests_name("vit", tests, NULL, cleanup);
+    return cmocka_run_group_tests_name("vit", tests, NULL, golden_teardown);
 }
