@@ -199,8 +199,9 @@ void zs_exec_free(zs_exec **e);
 /* The buffer behind an input or output, f32 and in the program's memory in any case; NULL when
  * there is none of that name. Inputs keep their contents from run to run.
  *
- * On a remote backend (zs_backend.remote) these are copies: a run uploads the inputs that were asked
- * for since the run before, so ask again before you write to one, and downloads all outputs. */
+ * On a remote backend (zs_backend.remote) these are copies: a run uploads the inputs that were
+ * asked for since the run before, so ask again before you write to one, and downloads all outputs.
+ */
 float *zs_exec_input(zs_exec *e, const char *name);
 const float *zs_exec_output(const zs_exec *e, const char *name);
 zs_shape zs_exec_shape(const zs_exec *e,

@@ -80,6 +80,14 @@ int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *
     return ZS_OK;
 }
 
+int zs_model_run(zs_model *m, zs_exec *e, uint64_t version, zs_error *err)
+{
+    const zs_step step = {.grad_scale = 1, .weights = version};
+    zs_buffers b;
+    int status = zs_weights_get(&b, &m->placed, version, err);
+    return status == ZS_OK ? zs_exec_run_with(e, &b, &step, err) : status;
+}
+
 static void feed(zs_exec *e, const char *name, const float *src)
 {
     zs_shape s = zs_exec_shape(e, name);
@@ -280,7 +288,6 @@ static void take(zs_exec *e, const char *name, float *dst, int64_t first, int64_
 
 static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_error *err)
 {
-    zs_step step = {.grad_scale = 1, .weights = m->version};
     zs_shape s = a->s;
     zs_exec *e = NULL;
     s.d[0] = n;
@@ -296,7 +303,7 @@ static int run_piece(zs_model *m, const io *a, int64_t first, int64_t n, zs_erro
     if (a->t)
         status = feed_t(e, m, a->box, a->t + first, n, err);
     if (status == ZS_OK)
-        status = zs_exec_run(e, m->weights, NULL, &step, err);
+        status = zs_model_run(m, e, m->version, err);
     if (status < 0)
         return status;
     memcpy(a->out + first * a->out_dim, zs_exec_output(e, "out"),
@@ -419,12 +426,35 @@ static int check_grad(const zs_model *m, const float *x0, zs_shape xs, const zs_
     return status;
 }
 
+/* Adds gradients to `grads` in the program's memory. */
+static int run_grad(zs_model *m, zs_exec *e, float *grads, zs_error *err)
+{
+    const zs_step step = {.grad_scale = 1};
+    const zs_remote *r = m->backend->remote;
+    size_t bytes = (size_t)zs_params_numel(m->params) * sizeof *grads;
+    zs_buffers b;
+    int status = zs_weights_get(&b, &m->placed, 0, err);
+    b.grads = grads;
+    if (status < 0 || !r)
+        return status < 0 ? status : zs_exec_run_with(e, &b, &step, err);
+    b.grads = m->backend->alloc(bytes);
+    if (!b.grads)
+        return zs_fail(err, ZS_E_NOMEM, "out of memory: %.1f MiB for gradients on %s",
+                       (double)bytes / 1048576.0, m->backend->name);
+    status = r->upload(b.grads, grads, bytes, err);
+    if (status == ZS_OK)
+        status = zs_exec_run_with(e, &b, &step, err);
+    if (status == ZS_OK)
+        status = r->download(grads, b.grads, bytes, err);
+    m->backend->release(b.grads, bytes);
+    return status;
+}
+
 int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const float *x_t,
                   zs_shape xs, const int64_t *t, const float *noise, const zs_cond *cond,
                   zs_error *err)
 {
     static const zs_cond nothing;
-    zs_step step = {.grad_scale = 1};
     zs_exec *e = NULL;
     if (!cond)
         cond = &nothing;
@@ -446,7 +476,7 @@ int zs_model_grad(zs_model *m, float *loss, float *grads, const float *x0, const
     feed(e, "noise", noise);
     status = feed_t(e, m, ZS_BOX_GENERATOR, t, xs.d[0], err);
     if (status == ZS_OK)
-        status = zs_exec_run(e, m->weights, grads, &step, err);
+        status = run_grad(m, e, grads, err);
     if (status == ZS_OK)
         *loss = zs_exec_output(e, "loss")[0];
     return status;

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { CACHE = 2, NAME = 4 * ZS_NN_NAME };
+/* WEIGHTS: a version of weights that never change. */
+enum { CACHE = 2, NAME = 4 * ZS_NN_NAME, WEIGHTS = 1 };
 
 struct zs_frozen {
     const zs_frozen_kind *kind;
@@ -12,6 +13,7 @@ struct zs_frozen {
     zs_tensorfile *f;
     zs_params *ps;
     float *weights; /* flat */
+    zs_weights placed;
     zs_exec *e[CACHE];
     zs_shape s[CACHE];
     int last; /* entry of the last run */
@@ -151,6 +153,7 @@ static int read_weights(zs_frozen *n, zs_error *err)
     n->weights = zs_alloc(count, sizeof *n->weights);
     if (!n->weights)
         return zs_fail_nomem(err, count * sizeof *n->weights, "the weights of a network");
+    n->placed = zs_weights_of_host(n->backend, n->weights, count);
     for (size_t i = 0; i < zs_params_count(n->ps) && status == ZS_OK; i++)
         status = read_one(n, i, err);
     for (size_t i = 0; i < count && status == ZS_OK; i++)
@@ -195,6 +198,7 @@ void zs_frozen_close(zs_frozen **n)
         zs_exec_free(&(*n)->e[i]);
     zs_params_free(&(*n)->ps);
     zs_tensorfile_close(&(*n)->f);
+    zs_weights_clear(&(*n)->placed);
     zs_free((*n)->weights);
     zs_free(*n);
     *n = NULL;
@@ -220,7 +224,9 @@ int zs_frozen_run(zs_frozen *n, const float *x, zs_shape xs, zs_error *err)
     }
     n->last = slot;
     memcpy(zs_exec_input(n->e[slot], "x"), x, (size_t)zs_shape_numel(&xs) * sizeof *x);
-    return zs_exec_run(n->e[slot], n->weights, NULL, &step, err);
+    zs_buffers b;
+    int status = zs_weights_get(&b, &n->placed, WEIGHTS, err);
+    return status == ZS_OK ? zs_exec_run_with(n->e[slot], &b, &step, err) : status;
 }
 
 const float *zs_frozen_output(const zs_frozen *n, const char *name, zs_shape *s)

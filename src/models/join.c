@@ -11,11 +11,13 @@ static void move(zs_model *m, zs_model *part)
     m->config = part->config;
     m->params = part->params;
     m->weights = part->weights;
+    m->placed = part->placed;
     m->own_weights = part->own_weights;
     m->version = part->version;
     m->extra = part->extra;
     part->params = NULL;
     part->weights = NULL;
+    part->placed = (zs_weights){0};
     part->own_weights = false;
     part->extra = NULL;
 }
@@ -159,11 +161,14 @@ static int rebuild(zs_model *m, const zs_model *other, const zs_model_config *c,
     copy_weights(joint.params, joint.weights, m);
     if (other)
         copy_weights(joint.params, joint.weights, other);
-    m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
+    zs_weights_clear(&m->placed);
+    zs_backend_host(m->backend)
+        ->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
     zs_params_free(&m->params);
     m->config = joint.config;
     m->params = joint.params;
     m->weights = joint.weights;
+    m->placed = joint.placed;
     m->version = joint.version;
     return ZS_OK;
 }

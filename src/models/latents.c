@@ -28,14 +28,13 @@ static int run(const float **out, zs_model *m, zs_net net, const float *x, zs_sh
                int64_t first, int64_t n, zs_error *err)
 {
     zs_exec *e = NULL;
-    zs_step step = {.grad_scale = 1, .weights = m->version};
     int64_t each = zs_shape_numel(&xs) / xs.d[0];
     xs.d[0] = n;
     int status = zs_model_exec(&e, m, net, xs, err);
     if (status < 0)
         return status;
     memcpy(zs_exec_input(e, "x"), x + first * each, (size_t)(n * each) * sizeof *x);
-    status = zs_exec_run(e, m->weights, NULL, &step, err);
+    status = zs_model_run(m, e, m->version, err);
     *out = zs_exec_output(e, "out");
     return status;
 }
@@ -114,6 +113,9 @@ int zs_model_absent_z(const zs_model *m, float *z, zs_error *err)
             "the guidance weight out",
             m->label);
     const zs_param *p = zs_params_at(m->params, (size_t)i);
-    memcpy(z, m->weights + p->offset, (size_t)p->numel * sizeof *z);
+    size_t bytes = (size_t)p->numel * sizeof *z;
+    if (!m->weights)
+        return m->backend->remote->download(z, m->placed.params + p->offset, bytes, err);
+    memcpy(z, m->weights + p->offset, bytes);
     return ZS_OK;
 }

@@ -114,7 +114,8 @@ int zs_model_alloc(zs_model *m, zs_error *err)
     size_t n = (size_t)zs_params_numel(m->params);
     m->own_weights = true;
     m->version = zs_weights_version();
-    m->weights = m->backend->alloc(n * sizeof *m->weights);
+    m->weights = zs_backend_host(m->backend)->alloc(n * sizeof *m->weights);
+    m->placed = zs_weights_of_host(m->backend, m->weights, n);
     return m->weights ? ZS_OK : zs_fail_nomem(err, n * sizeof *m->weights, "the model's weights");
 }
 
@@ -126,8 +127,10 @@ void zs_model_close(zs_model **mp)
     for (int i = 0; i < ZS_NET_CACHE; i++)
         zs_exec_free(&m->cache[i].e);
     zs_packs_free(&m->packs);
+    zs_weights_clear(&m->placed);
     if (m->own_weights && m->weights)
-        m->backend->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
+        zs_backend_host(m->backend)
+            ->release(m->weights, (size_t)zs_params_numel(m->params) * sizeof *m->weights);
     zs_params_free(&m->params);
     zs_free(m->z_mean);
     zs_free(m->z_std);
@@ -139,18 +142,42 @@ void zs_model_close(zs_model **mp)
     *mp = NULL;
 }
 
-int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
-                  const zs_model_options *o, zs_error *err)
+/* A model that lacks its weights. */
+static int new_around(zs_model **out, const zs_model_config *c, const zs_model_options *o,
+                      zs_error *err)
 {
     int status = zs_model_new(out, c->name[0] ? c->name : "the model", o, err);
     if (status < 0)
         return status;
     (*out)->config = *c;
-    (*out)->weights = weights;
     status = zs_model_lay_out(*out, err);
     if (status < 0)
         zs_model_close(out);
     return status;
+}
+
+int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
+                  const zs_model_options *o, zs_error *err)
+{
+    int status = new_around(out, c, o, err);
+    if (status < 0)
+        return status;
+    zs_model *m = *out;
+    m->weights = weights;
+    m->placed = zs_weights_of_host(m->backend, weights, (size_t)zs_params_numel(m->params));
+    return ZS_OK;
+}
+
+int zs_model_wrap_buffer(zs_model **out, const zs_model_config *c, float *weights,
+                         const zs_model_options *o, zs_error *err)
+{
+    int status = new_around(out, c, o, err);
+    if (status < 0)
+        return status;
+    zs_model *m = *out;
+    m->weights = m->backend->remote ? NULL : weights;
+    m->placed = zs_weights_of_backend(m->backend, weights, (size_t)zs_params_numel(m->params));
+    return ZS_OK;
 }
 
 void zs_model_promise(zs_model *m)

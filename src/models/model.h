@@ -46,10 +46,15 @@ typedef struct zs_model_options {
  * not fit each other), ZS_E_NOMEM. */
 int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, zs_error *err);
 
-/* A model around weights that live elsewhere: a trainer's own flat buffer (borrowed, in the
- * order of zs_model_layout; read at every call, so it follows training). */
+/* A model around weights that live elsewhere in the program's memory (borrowed, in the order of
+ * zs_model_layout; read at every call, so it follows changes). */
 int zs_model_wrap(zs_model **out, const zs_model_config *c, float *weights,
                   const zs_model_options *o, zs_error *err);
+
+/* The same around a buffer in the memory of the backend, such as a trainer's: zs_model_weights is
+ * NULL where the program cannot read it. */
+int zs_model_wrap_buffer(zs_model **out, const zs_model_config *c, float *weights,
+                         const zs_model_options *o, zs_error *err);
 
 /* Says that the borrowed weights stay as they are while m lives, as those of a file do: packed
  * forms of them are then kept from call to call. */
@@ -62,7 +67,7 @@ int zs_model_layout(zs_params **out, const zs_model_config *c, zs_error *err);
 
 const zs_model_config *zs_model_configuration(const zs_model *m);
 const zs_params *zs_model_params(const zs_model *m);
-const float *zs_model_weights(const zs_model *m); /* flat buffer */
+const float *zs_model_weights(const zs_model *m); /* flat buffer, in the program's memory */
 bool zs_model_has(const zs_model *m, zs_box b);
 zs_box zs_param_box(const char *official_name);
 const char *zs_param_local_name(const char *official_name); /* below its box's module; borrowed */

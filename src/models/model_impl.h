@@ -46,10 +46,11 @@ typedef struct zs_net_exec {
 struct zs_model {
     zs_model_config config;
     zs_params *params;
-    float *weights;   /* flat */
-    bool own_weights; /* weights are ours to free, and stay as they were read */
-    uint64_t version; /* zs_step.weights of our own; 0: a trainer's, which may change */
-    zs_packs *packs;  /* of the weights; NULL before the first run */
+    float *weights;    /* flat, in the program's memory; NULL: only the backend has them */
+    zs_weights placed; /* the same where the backend reads them */
+    bool own_weights;  /* weights are ours to free, and stay as they were read */
+    uint64_t version;  /* zs_step.weights of our own; 0: a trainer's, which may change */
+    zs_packs *packs;   /* of the weights; NULL before the first run */
     float *z_mean, *z_std;
     zs_probe *probe; /* or NULL */
     json_t *extra;
@@ -106,6 +107,9 @@ const zs_process_config *zs_model_process(const zs_model_config *c, zs_box box);
 
 /* The executor of one network for inputs of shape s; owned by the cache. */
 int zs_model_exec(zs_exec **out, zs_model *m, zs_net net, zs_shape s, zs_error *err);
+
+/* Runs e on the weights of m, of this version (zs_step.weights). */
+int zs_model_run(zs_model *m, zs_exec *e, uint64_t version, zs_error *err);
 
 /* A kind of file that others wrote: fills configuration, facts, layout and weights of an empty
  * model. 1, with nothing changed, when f is not of that kind. One file each: to read another kind

@@ -73,8 +73,7 @@ static int64_t width_of(const zs_exec *e, const char *input)
 
 static int run_part(const zs_session *s, zs_exec *e, zs_error *err)
 {
-    const zs_step step = {.grad_scale = 1, .weights = s->weights};
-    return zs_exec_run(e, s->m->weights, NULL, &step, err);
+    return zs_model_run(s->m, e, s->weights, err);
 }
 
 static int make_table(table *tab, const zs_exec *e, int64_t rows, zs_error *err)
