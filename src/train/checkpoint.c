@@ -40,11 +40,14 @@ static uint64_t sum_bytes(uint64_t h, const void *p, size_t n)
     return h;
 }
 
-static void sum_weights(char out[17], const zs_train_state *s)
+/* One buffer after the other, from 1 on. */
+static uint64_t sum_buffer(uint64_t h, const float *buffer, size_t n)
 {
-    uint64_t h = 1;
-    for (int k = 0; k < BUFFERS; k++)
-        h = sum_bytes(h, buffer_of(s, k), s->b.n * sizeof(float));
+    return sum_bytes(h, buffer, n * sizeof *buffer);
+}
+
+static void sum_text(char out[17], uint64_t h)
+{
     snprintf(out, 17, "%016" PRIx64, h);
 }
 
@@ -57,16 +60,19 @@ static void sum_texts(char out[17], const char *config, const char *state)
 /* ---- write ---- */
 
 /* The tensors of a checkpoint in the file's order. Names and the weights whose layout differs are
- * copies; the rest points into the state. */
+ * copies; the rest points into the buffers. */
 typedef struct tensor_list {
+    float *buffers[BUFFERS]; /* zs_train_state_look */
     zs_tensorout *t;
     size_t n;
     float *copies;
     zs_strbuf names; /* one after the other, each with its NUL */
 } tensor_list;
 
-static void free_list(tensor_list *l)
+static void free_list(tensor_list *l, const zs_train_state *s)
 {
+    for (int k = 0; k < BUFFERS; k++)
+        zs_train_state_leave(s, &l->buffers[k]);
     zs_free(l->t);
     zs_free(l->copies);
     zs_strbuf_free(&l->names);
@@ -94,6 +100,8 @@ static int build_list(tensor_list *l, const zs_train_state *s, zs_error *err)
 {
     *l = (tensor_list){0};
     int status = alloc_list(l, s->layout, err);
+    for (int k = 0; status == ZS_OK && k < BUFFERS; k++)
+        status = zs_train_state_look(&l->buffers[k], s, buffer_of(s, k), err);
     if (status < 0)
         return status;
     const char *name = l->names.s;
@@ -104,10 +112,10 @@ static int build_list(tensor_list *l, const zs_train_state *s, zs_error *err)
             zs_tensorout *t = &l->t[l->n++];
             *t = (zs_tensorout){.name = name, .dtype = ZS_F32, .nd = p->nd};
             memcpy(t->shape, p->shape, (size_t)p->nd * sizeof *p->shape);
-            t->data = buffer_of(s, k) + p->offset;
+            t->data = l->buffers[k] + p->offset;
             if (p->layout == ZS_LAYOUT_PLAIN)
                 continue;
-            zs_params_export(s->layout, i, buffer_of(s, k), copy);
+            zs_params_export(s->layout, i, l->buffers[k], copy);
             t->data = copy;
             copy += p->numel;
         }
@@ -122,13 +130,16 @@ static json_t *state_to_json(const zs_train_state *s)
                      "loss_count", (json_int_t)s->loss_count);
 }
 
-static json_t *make_metadata(const zs_train_state *s, const json_t *config)
+static json_t *make_metadata(const tensor_list *l, const zs_train_state *s, const json_t *config)
 {
     char weights[17], texts[17];
+    uint64_t sum = 1;
     json_t *state = state_to_json(s), *meta = NULL;
     char *c = json_dumps(config, JSON_COMPACT), *t = state ? json_dumps(state, JSON_COMPACT) : NULL;
     if (c && t) {
-        sum_weights(weights, s);
+        for (int k = 0; k < BUFFERS; k++)
+            sum = sum_buffer(sum, l->buffers[k], s->b.n);
+        sum_text(weights, sum);
         sum_texts(texts, c, t);
         meta = json_pack("{s:s, s:s, s:s, s:s, s:s}", "format", "zsem checkpoint 1", "config", c,
                          "state", t, "sum_text", texts, "sum_weights", weights);
@@ -146,12 +157,12 @@ int zs_checkpoint_write(const char *path, const zs_train_state *s, const json_t 
     json_t *meta = NULL;
     int status = build_list(&l, s, err);
     if (status == ZS_OK) {
-        meta = make_metadata(s, config);
+        meta = make_metadata(&l, s, config);
         status = meta ? zs_safetensors_write(path, l.t, l.n, meta, err)
                       : zs_fail_nomem(err, 4096, "a checkpoint");
     }
     json_decref(meta);
-    free_list(&l);
+    free_list(&l, s);
     return status;
 }
 
@@ -273,20 +284,34 @@ static int read_metadata(zs_train_state *s, zs_tensorfile *f, const char *path,
     return status;
 }
 
+static int read_buffer(uint64_t *sum, const zs_train_state *s, int k, zs_tensorfile *f,
+                       zs_error *err)
+{
+    float *v = NULL;
+    int status = zs_train_state_look(&v, s, buffer_of(s, k), err);
+    if (status == ZS_OK)
+        status = zs_params_import(s->layout, v, f, prefixes[k], err);
+    if (status == ZS_OK) {
+        *sum = sum_buffer(*sum, v, s->b.n);
+        status = zs_train_state_put(s, buffer_of(s, k), v, err);
+    }
+    zs_train_state_leave(s, &v);
+    return status;
+}
+
 int zs_checkpoint_read(zs_train_state *s, const char *path, const json_t *config, zs_error *err)
 {
     zs_tensorfile *f = NULL;
     char sum[17];
+    uint64_t h = 1;
     int status = zs_tensorfile_open(&f, path, err);
     if (status == ZS_OK)
         status = read_metadata(s, f, path, config, err);
     for (int k = 0; status == ZS_OK && k < BUFFERS; k++)
-        status = zs_params_import(s->layout, buffer_of(s, k), f, prefixes[k], err);
-    if (status == ZS_OK) {
-        sum_weights(sum, s);
-        if (strcmp(sum, meta_text(f, "sum_weights")) != 0)
-            status = damaged(path, "the file is damaged (check sum of its weights)", err);
-    }
+        status = read_buffer(&h, s, k, f, err);
+    sum_text(sum, h);
+    if (status == ZS_OK && strcmp(sum, meta_text(f, "sum_weights")) != 0)
+        status = damaged(path, "the file is damaged (check sum of its weights)", err);
     zs_tensorfile_close(&f);
     return status;
 }

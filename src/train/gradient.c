@@ -9,6 +9,7 @@ struct zs_gradient {
     zs_gradient_config c;
     zs_schedule schedule;
     zs_exec *exec;
+    double loss;          /* of the pieces that are done */
     int64_t numel;        /* of one image or code */
     int64_t target_numel; /* of one target */
     int64_t *t;           /* NULL for classes, as noise */
@@ -71,8 +72,24 @@ static int build(zs_graph **graph, const zs_gradient_config *c, zs_error *err)
     return zs_train_graph_build(graph, c->layout, m, xs, c->dropout, c->t_weight > 1.0, err);
 }
 
+/* Before each time that they are written: what is asked for is what a remote backend gets. */
+static void find_inputs(zs_gradient *g)
+{
+    bool classes = g->c.objective == ZS_OBJECTIVE_CLASSES;
+    g->in_x0 = zs_exec_input(g->exec, "x0");
+    g->in_xt = zs_exec_input(g->exec, "x_t");
+    g->in_target = zs_exec_input(g->exec, classes ? "target" : "noise");
+    g->in_t = zs_exec_input(g->exec, "t");
+    g->in_steps = zs_exec_input(g->exec, "steps");
+    g->in_weights = zs_exec_input(g->exec, "weights");
+    g->in_z = zs_exec_input(g->exec, "z");
+    g->in_y = zs_exec_input(g->exec, "y");
+    g->in_drop = zs_exec_input(g->exec, "drop");
+}
+
 static int plan(zs_gradient *g, zs_error *err)
 {
+    bool classes = g->c.objective == ZS_OBJECTIVE_CLASSES;
     zs_exec_config ec = {.backend = g->c.backend,
                          .flags = g->c.exec_flags,
                          .hook = g->c.hook,
@@ -83,16 +100,7 @@ static int plan(zs_gradient *g, zs_error *err)
         status = zs_exec_new(&g->exec, &graph, &ec, err);
     if (status < 0)
         return status;
-    g->in_x0 = zs_exec_input(g->exec, "x0");
-    g->in_xt = zs_exec_input(g->exec, "x_t");
-    bool classes = g->c.objective == ZS_OBJECTIVE_CLASSES;
-    g->in_target = zs_exec_input(g->exec, classes ? "target" : "noise");
-    g->in_t = zs_exec_input(g->exec, "t");
-    g->in_steps = zs_exec_input(g->exec, "steps");
-    g->in_weights = zs_exec_input(g->exec, "weights");
-    g->in_z = zs_exec_input(g->exec, "z");
-    g->in_y = zs_exec_input(g->exec, "y");
-    g->in_drop = zs_exec_input(g->exec, "drop");
+    find_inputs(g);
     if (g->c.t_weight > 1.0 && !g->in_weights)
         return zs_fail(
             err, ZS_E_INVALID,
@@ -213,6 +221,7 @@ static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
 {
     size_t n = (size_t)g->numel, micro = (size_t)g->c.micro;
     const float *x = b->x + at * g->numel, *target = b->target + at * g->target_numel;
+    find_inputs(g);
     if (g->in_x0)
         memcpy(g->in_x0, x, micro * n * sizeof(float));
     if (g->in_target)
@@ -251,22 +260,53 @@ static int check_conditions(const zs_gradient *g, const zs_train_batch *b, zs_er
     return ZS_OK;
 }
 
+/* Of each piece: its share of the batch. */
+static float grad_scale(const zs_gradient *g)
+{
+    return (float)g->c.micro / (float)g->c.batch;
+}
+
+/* Waits for the piece that runs, and adds its share of the loss. */
+static int take_loss(zs_gradient *g, zs_error *err)
+{
+    int status = zs_exec_wait(g->exec, err);
+    if (status == ZS_OK)
+        g->loss += (double)grad_scale(g) * (double)zs_exec_output(g->exec, "loss")[0];
+    return status;
+}
+
+int zs_gradient_start(zs_gradient *g, const zs_train_state *s, const zs_train_batch *b,
+                      zs_error *err)
+{
+    const zs_buffers buffers = zs_train_state_buffers(s);
+    zs_step step = {.seed = g->c.seed, .step = (uint64_t)s->step, .grad_scale = grad_scale(g)};
+    g->loss = 0.0;
+    int status = check_conditions(g, b, err);
+    for (int64_t at = 0; status == ZS_OK && at < g->c.batch; at += g->c.micro) {
+        if (at > 0)
+            status = take_loss(g, err);
+        if (status < 0)
+            return status;
+        fill_inputs(g, b, at);
+        step.sample = at;
+        status = zs_exec_start(g->exec, &buffers, &step, err);
+    }
+    return status;
+}
+
+int zs_gradient_finish(zs_gradient *g, double *loss, zs_error *err)
+{
+    int status = take_loss(g, err);
+    *loss = g->loss;
+    return status;
+}
+
 int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const zs_train_batch *b, double *loss,
                     zs_error *err)
 {
-    zs_step step = {.seed = g->c.seed,
-                    .step = (uint64_t)s->step,
-                    .grad_scale = (float)g->c.micro / (float)g->c.batch};
     *loss = 0.0;
-    int status = check_conditions(g, b, err);
-    for (int64_t at = 0; status == ZS_OK && at < g->c.batch; at += g->c.micro) {
-        fill_inputs(g, b, at);
-        step.sample = at;
-        status = zs_exec_run(g->exec, s->b.param, s->b.grad, &step, err);
-        if (status == ZS_OK)
-            *loss += (double)step.grad_scale * (double)zs_exec_output(g->exec, "loss")[0];
-    }
-    return status;
+    int status = zs_gradient_start(g, s, b, err);
+    return status == ZS_OK ? zs_gradient_finish(g, loss, err) : status;
 }
 
 size_t zs_gradient_arena_bytes(const zs_gradient *g)

@@ -62,6 +62,12 @@ void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
 int zs_gradient_run(zs_gradient *g, const zs_train_state *s, const zs_train_batch *b, double *loss,
                     zs_error *err);
 
+/* The same in two halves. In between a remote backend works, and the batch is no longer needed: the
+ * next one can be made and drawn. */
+int zs_gradient_start(zs_gradient *g, const zs_train_state *s, const zs_train_batch *b,
+                      zs_error *err);
+int zs_gradient_finish(zs_gradient *g, double *loss, zs_error *err);
+
 size_t zs_gradient_arena_bytes(const zs_gradient *g);
 
 #endif

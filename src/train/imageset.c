@@ -56,9 +56,14 @@ int zs_imageset_bundle(zs_subject *s, const zs_train_config *c, const char *path
                        const zs_train_state *state, const json_t *extra, zs_error *err)
 {
     (void)s;
+    float *ema = NULL;
+    int status = zs_train_state_look(&ema, state, state->b.ema, err);
     const zs_bundle b = {
-        .config = &c->model, .params = state->layout, .weights = state->b.ema, .extra = extra};
-    return zs_bundle_write(path, &b, ZS_F32, err);
+        .config = &c->model, .params = state->layout, .weights = ema, .extra = extra};
+    if (status == ZS_OK)
+        status = zs_bundle_write(path, &b, ZS_F32, err);
+    zs_train_state_leave(state, &ema);
+    return status;
 }
 
 void zs_imageset_close(zs_subject *s)

@@ -81,7 +81,7 @@ int zs_preview_write(const char *path, const zs_model_config *c, float *weights,
     float *x = zs_alloc((size_t)(n * numel), sizeof(float));
     int status = x ? ZS_OK : zs_fail_nomem(err, (unsigned long long)(n * numel) * 4, "a preview");
     if (status == ZS_OK)
-        status = zs_model_wrap(&m, c, weights, &o, err);
+        status = zs_model_wrap_buffer(&m, c, weights, &o, err);
     if (status == ZS_OK)
         status = ddpm ? fill_ddpm(m, x, xs, err) : fill_autoencoder(m, c, source, x, xs, err);
     if (status == ZS_OK)
@@ -129,7 +129,7 @@ int zs_preview_conditional(const char *path, const zs_model_config *c, zs_model 
     float *x = zs_alloc((size_t)rows * numel, sizeof *x);
     int status = x ? ZS_OK : zs_fail_nomem(err, (size_t)rows * numel * sizeof *x, "a preview");
     if (status == ZS_OK)
-        status = zs_model_wrap(&m, c, weights, &o, err);
+        status = zs_model_wrap_buffer(&m, c, weights, &o, err);
     if (status == ZS_OK && real)
         memcpy(x, real, numel * sizeof *x);
     for (int64_t r = 0; status == ZS_OK && r < CONDITIONAL_ROWS; r++)

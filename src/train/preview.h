@@ -7,7 +7,8 @@
 
 enum { ZS_PREVIEW_IMAGES = 8, ZS_PREVIEW_STEPS = 20 };
 
-/* A PNG of what the weights can do, always for the same images and noise (flat buffer, read only).
+/* A PNG of what the weights can do, always for the same images and noise (flat buffer in the
+ * memory of the backend, read only).
  * Autoencoder, one row each: the first images of the source; decoded from their z_sem and inverted
  * x_T; decoded from their z_sem and random x_T. DDPM: 4 rows of samples. DDIM with
  * ZS_PREVIEW_STEPS steps throughout. */

@@ -157,7 +157,7 @@ static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
     if (!k->val)
         return ZS_OK;
     int64_t count = zs_source_count(k->val), checked = count < CHECKED ? count : CHECKED;
-    int status = zs_model_wrap(&m, &c->model, state->b.ema, &o, err);
+    int status = zs_model_wrap_buffer(&m, &c->model, state->b.ema, &o, err);
     if (status == ZS_OK)
         status = measure(&accuracy, checked, m, k, err);
     if (status == ZS_OK)

@@ -90,14 +90,18 @@ static int take_base(codes *k, const zs_train_config *c, zs_error *err)
     return ZS_OK;
 }
 
-static void take_prior(codes *k, const zs_train_state *s)
+static int take_prior(codes *k, const zs_train_state *s, zs_error *err)
 {
-    for (size_t i = 0; i < zs_params_count(s->layout); i++) {
+    float *ema = NULL;
+    int status = zs_train_state_look(&ema, s, s->b.ema, err);
+    for (size_t i = 0; status == ZS_OK && i < zs_params_count(s->layout); i++) {
         const zs_param *p = zs_params_at(s->layout, i);
         long at = zs_params_find(k->layout, p->name);
-        memcpy(k->weights + zs_params_at(k->layout, (size_t)at)->offset, s->b.ema + p->offset,
+        memcpy(k->weights + zs_params_at(k->layout, (size_t)at)->offset, ema + p->offset,
                (size_t)p->numel * sizeof *k->weights);
     }
+    zs_train_state_leave(s, &ema);
+    return status;
 }
 
 static int gaussian_of(zs_gaussian *out, const float *z, int64_t n, int64_t dim, zs_error *err)
@@ -258,7 +262,8 @@ static int preview(zs_subject *s, const zs_train_config *c, const zs_rundir *d,
     double fd = 0.0;
     float *z = zs_alloc(FD_CODES, (size_t)dim * sizeof *z);
     int status = z ? ZS_OK : zs_fail_nomem(err, (unsigned long long)dim * FD_CODES * 4, "codes");
-    take_prior(k, state);
+    if (status == ZS_OK)
+        status = take_prior(k, state, err);
     if (status == ZS_OK)
         status = generate(z, FD_CODES, k, c, err);
     if (status == ZS_OK)
@@ -281,7 +286,7 @@ static int bundle(zs_subject *s, const zs_train_config *c, const char *path,
                   const zs_train_state *state, const json_t *extra, zs_error *err)
 {
     codes *k = s->self;
-    take_prior(k, state);
+    int status = take_prior(k, state, err);
     const zs_bundle b = {.config = &c->model,
                          .params = k->layout,
                          .weights = k->weights,
@@ -289,7 +294,7 @@ static int bundle(zs_subject *s, const zs_train_config *c, const char *path,
                          .z_std = k->codes.std,
                          .probe = zs_model_probe(c->base),
                          .extra = extra};
-    return zs_bundle_write(path, &b, ZS_F32, err);
+    return status == ZS_OK ? zs_bundle_write(path, &b, ZS_F32, err) : status;
 }
 
 static void close_codes(zs_subject *s)

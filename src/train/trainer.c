@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { NAMED = 3 };
+
 typedef struct trainer {
     const zs_train_config *c;
     const zs_ui *ui;
@@ -24,6 +26,10 @@ typedef struct trainer {
     double began, saved_at; /* clock: start of the session, last checkpoint */
     double before;          /* seconds of earlier sessions */
     double loss, grad_norm; /* of the last step */
+    char names[NAMED][101]; /* of its first samples */
+    zs_train_batch batch;   /* of the next step, if ahead */
+    bool ahead;             /* it was made while the last one ran */
+    zs_error why;           /* what went wrong then */
     double smooth;          /* loss for people; < 0 before the first step */
     double logged_at;       /* clock and samples of the last line of the log */
     int64_t logged_samples;
@@ -62,8 +68,8 @@ static int open_data(trainer *t, zs_error *err)
 
 static int start_anew(trainer *t, zs_error *err)
 {
-    zs_train_state_init(&t->s, t->c->seed);
-    return t->c->init ? zs_train_state_take(&t->s, t->c->init, err) : ZS_OK;
+    int status = zs_train_state_init(&t->s, t->c->seed, err);
+    return status == ZS_OK && t->c->init ? zs_train_state_take(&t->s, t->c->init, err) : status;
 }
 
 static int resume_or_init(trainer *t, zs_error *err)
@@ -164,21 +170,33 @@ static void write_report(const trainer *t)
                   why.message);
 }
 
+static int check_weights(const trainer *t, zs_error *err)
+{
+    double norm = 0.0;
+    int status = zs_train_state_norm_begin(&t->s, t->s.b.param, err);
+    if (status == ZS_OK)
+        status = zs_train_state_norm_end(&norm, &t->s, t->s.b.param, err);
+    if (status < 0 || isfinite(norm))
+        return status;
+    return zs_fail(err, ZS_E_NUMERIC,
+                   "%s: the weights are no longer finite at step %lld, which is not saved; try a "
+                   "lower --set lr= in another --out",
+                   t->c->out, (long long)t->s.step);
+}
+
 static int save(trainer *t, zs_error *err)
 {
     t->saved_at = zs_clock_now();
     if (t->saved_step == t->s.step)
         return ZS_OK;
-    if (!isfinite(zs_grad_norm(t->s.b.param, t->s.b.n)))
-        return zs_fail(err, ZS_E_NUMERIC,
-                       "%s: the weights are no longer finite at step %lld, which is not saved; try "
-                       "a lower --set lr= in another --out",
-                       t->c->out, (long long)t->s.step);
+    int status = check_weights(t, err);
+    if (status < 0)
+        return status;
     char *path = zs_rundir_step_file(&t->dir, "checkpoints", t->s.step, ".safetensors");
     if (!path)
         return zs_fail_nomem(err, 256, "a file name");
     t->s.seconds = seconds_so_far(t);
-    int status = zs_checkpoint_write(path, &t->s, t->config, err);
+    status = zs_checkpoint_write(path, &t->s, t->config, err);
     zs_free(path);
     if (status < 0)
         return status;
@@ -223,12 +241,10 @@ static void write_preview(trainer *t)
 
 static int numeric_failure(const trainer *t, zs_error *err)
 {
-    enum { NAMED = 3 };
     zs_strbuf names = {0};
-    char name[160], saved[64] = "no checkpoint was written yet";
+    char saved[64] = "no checkpoint was written yet";
     for (int64_t i = 0; i < t->c->batch && i < NAMED; i++)
-        zs_strbuf_addf(&names, "%s%.100s", i ? ", " : "",
-                       t->subject.kind->name(&t->subject, i, name, sizeof name));
+        zs_strbuf_addf(&names, "%s%s", i ? ", " : "", t->names[i]);
     if (t->c->batch > NAMED)
         zs_strbuf_addf(&names, " and %lld more", (long long)(t->c->batch - NAMED));
     if (t->saved_step >= 0)
@@ -243,18 +259,63 @@ static int numeric_failure(const trainer *t, zs_error *err)
     return status;
 }
 
+/* The next batch, and what is drawn for it. */
+static int fetch(trainer *t, zs_error *err)
+{
+    t->batch = (zs_train_batch){0};
+    int status = t->subject.kind->next(&t->subject, t->c, &t->batch, err);
+    if (status == ZS_OK && !t->batch.target)
+        zs_gradient_draw(t->gradient, &t->batch);
+    return status;
+}
+
+/* While a device works on this step the batch of the next one is made. What goes wrong with that is
+ * said when its turn comes. */
+static void fetch_ahead(trainer *t)
+{
+    t->ahead = t->s.backend->remote && t->s.samples + t->c->batch < t->c->images;
+    t->why = (zs_error){0};
+    if (t->ahead)
+        (void)fetch(t, &t->why);
+}
+
+static int have_batch(trainer *t, zs_error *err)
+{
+    int status = ZS_OK;
+    if (!t->ahead)
+        status = fetch(t, err);
+    else if (t->why.status < 0)
+        status = zs_fail(err, t->why.status, "%s", t->why.message);
+    t->ahead = false;
+    for (int64_t i = 0; status == ZS_OK && i < t->c->batch && i < NAMED; i++) {
+        char buf[160];
+        const char *name = t->subject.kind->name(&t->subject, i, buf, sizeof buf);
+        (void)snprintf(t->names[i], sizeof t->names[i], "%s", name);
+    }
+    return status;
+}
+
+/* Loss and norm of the gradient of the next batch. */
+static int measure(trainer *t, zs_error *err)
+{
+    const float *grad = t->s.b.grad;
+    int status = zs_gradient_start(t->gradient, &t->s, &t->batch, err);
+    if (status == ZS_OK)
+        status = zs_train_state_norm_begin(&t->s, grad, err);
+    if (status == ZS_OK)
+        fetch_ahead(t);
+    if (status == ZS_OK)
+        status = zs_gradient_finish(t->gradient, &t->loss, err);
+    return status == ZS_OK ? zs_train_state_norm_end(&t->grad_norm, &t->s, grad, err) : status;
+}
+
 static int train_step(trainer *t, zs_error *err)
 {
-    zs_train_batch b = {0};
-    int status = t->subject.kind->next(&t->subject, t->c, &b, err);
+    int status = have_batch(t, err);
+    if (status == ZS_OK)
+        status = measure(t, err);
     if (status < 0)
         return status;
-    if (!b.target)
-        zs_gradient_draw(t->gradient, &b);
-    status = zs_gradient_run(t->gradient, &t->s, &b, &t->loss, err);
-    if (status < 0)
-        return status;
-    t->grad_norm = zs_grad_norm(t->s.b.grad, t->s.b.n);
     if (!isfinite(t->loss) || !isfinite(t->grad_norm))
         return numeric_failure(t, err);
     t->s.step++;

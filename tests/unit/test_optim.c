@@ -211,7 +211,7 @@ static void test_treatments(void **state)
     second.alias = 0;
     assert_int_equal(zs_params_add(ps, &second, &err), 4);
     assert_int_equal(zs_train_state_new(&s, ps, zs_backend_find("cpu"), &err), ZS_OK);
-    zs_train_state_init(&s, 3);
+    assert_int_equal(zs_train_state_init(&s, 3, &err), ZS_OK);
     c.decoupled = true;
     c.weight_decay = 0.1;
     c.lr = 0.01;
