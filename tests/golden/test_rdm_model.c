@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The authors' files of representation diffusion models as models: what they hold, apply through
  * files, bundles, and files that are not what they seem. */
-#include "tests/golden/golden.h"
-
-#include "zsem/task.h"
+#include "tests/golden/applykit.h"
+#include "tests/unit/must.h"
 
 #include "io/io.h"
 #include "train/generate.h"
@@ -20,21 +19,10 @@
 static const char SET[] = "rcg-rdm";
 static const char *const variants[] = {"uncond", "classcond"};
 enum { BATCH = 3, DIM = 32 };
-static char in_path[64], out_path[64];
-
-static void must(int status, const zs_error *err)
-{
-    if (status < 0)
-        fail_msg("%s", err->message);
-}
 
 static void need(void)
 {
-    if (golden_has_file(SET, "golden-uncond.safetensors"))
-        return;
-    print_message("SKIPPED: no golden files for %s; set ZSEM_GOLDENS to the folder that has them\n",
-                  SET);
-    skip();
+    golden_need_file(SET, "golden-uncond.safetensors");
 }
 
 static const char *file_of(const char *name)
@@ -61,21 +49,11 @@ static zs_model *open_model(const char *path, bool raw)
     return m;
 }
 
-static void refuse(const char *path, int status, const char *text)
+static void refuse(const char *path, int status, const char *words)
 {
     zs_model *m = NULL;
     zs_error err = {0};
-    assert_int_equal(zs_model_open(&m, path, NULL, &err), status);
-    if (!strstr(err.message, text))
-        fail_msg("'%s' does not say '%s'", err.message, text);
-}
-
-static void check(const char *what, const float *got, const float *want, size_t n, double tolerance)
-{
-    double e = golden_max_error(got, want, n);
-    print_message("%-28s error %.1e\n", what, e);
-    if (!(e <= tolerance))
-        fail_msg("%s: error %g above %g", what, e, tolerance);
+    must_refuse(zs_model_open(&m, path, NULL, &err), &err, status, words);
 }
 
 /* ---- what a file holds ---- */
@@ -122,8 +100,7 @@ static void brings_its_encoder(void **state)
     zs_shape xs;
     zs_error err = {0};
     zs_tensorfile *f = golden_open(SET, "golden-uncond.safetensors");
-    size_t n;
-    float *x = golden_nhwc(f, "image", &xs), *want = golden_f32(f, "rep", &n), z[BATCH * DIM];
+    float *x = golden_nhwc(f, "image", &xs), z[BATCH * DIM];
     (void)snprintf(encoder, sizeof encoder, "%s", file_of("enc.pth.tar"));
     for (int i = 0; i < 3; i++) {
         const char *own = checkpoint("uncond");
@@ -135,95 +112,47 @@ static void brings_its_encoder(void **state)
         for (int64_t k = 0; i == 0 && k < zs_shape_numel(&xs); k++)
             x[k] = 2.0f * x[k] - 1.0f; /* the file's are in [0,1] */
         must(zs_model_encode(m, z, x, xs, &err), &err);
-        check("representation", z, want, n, 1e-4);
+        golden_agrees(f, "rep", "", z, BATCH * DIM, 1e-4);
         zs_model_close(&m);
     }
     zs_free(x);
-    zs_free(want);
     zs_tensorfile_close(&f);
 }
 
 /* ---- apply ---- */
 
-typedef struct renamed {
-    const char *golden, *name;
-} renamed;
-
-static void make_input(const char *variant, const renamed *r, size_t n)
+static const char *golden_of(const char *variant)
 {
-    char name[64];
-    zs_tensorout t[8];
-    zs_error err = {0};
-    size_t count;
+    static char name[64];
     (void)snprintf(name, sizeof name, "golden-%s.safetensors", variant);
-    zs_tensorfile *f = golden_open(SET, name);
-    for (size_t i = 0; i < n; i++) {
-        const zs_tensorinfo *info =
-            zs_tensorfile_info(f, (size_t)zs_tensorfile_find(f, r[i].golden));
-        bool whole = strlen(r[i].name) == 1; /* t, y */
-        t[i] = (zs_tensorout){.name = r[i].name, .dtype = whole ? ZS_I64 : ZS_F32, .nd = info->nd};
-        memcpy(t[i].shape, info->shape, sizeof t[i].shape);
-        t[i].data = whole ? (void *)golden_i64(f, r[i].golden, &count)
-                          : (void *)golden_f32(f, r[i].golden, &count);
-    }
-    zs_tensorfile_close(&f);
-    must(zs_safetensors_write(in_path, t, n, NULL, &err), &err);
-    for (size_t i = 0; i < n; i++)
-        zs_free((void *)(uintptr_t)t[i].data);
+    return name;
 }
 
-static int apply(const char *function, const char *model, const char *steps, const char *eta,
-                 zs_error *err)
+static void apply(const char *variant, const char *model, const char *function,
+                  const apply_tensor *in, const task_option *options)
 {
-    zs_task_call *c = NULL;
-    zs_task_result r = {0};
-    const char *const options[][2] = {
-        {"model", model}, {"in", in_path}, {"out", out_path}, {"steps", steps}, {"eta", eta}};
-    must(zs_task_call_new(&c, "apply", err), err);
-    must(zs_task_call_add(c, function, err), err);
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-        must(zs_task_call_set(c, options[i][0], options[i][1], err), err);
-    int status = zs_task_run(c, NULL, &r, err);
-    zs_task_result_clear(&r);
-    zs_task_call_free(&c);
-    return status;
+    apply_input_of(SET, golden_of(variant), in);
+    apply_run(function, model, options);
 }
 
 static void compare(const char *variant, const char *output, const char *want, double tolerance)
 {
-    char name[64];
-    size_t n, m;
-    zs_error err = {0};
-    zs_tensorfile *out = NULL;
-    (void)snprintf(name, sizeof name, "golden-%s.safetensors", variant);
-    zs_tensorfile *g = golden_open(SET, name);
-    must(zs_tensorfile_open(&out, out_path, &err), &err);
-    float *a = golden_f32(out, output, &n), *b = golden_f32(g, want, &m);
-    assert_int_equal(n, m);
-    check(want, a, b, n, tolerance);
-    zs_free(a);
-    zs_free(b);
-    zs_tensorfile_close(&out);
-    zs_tensorfile_close(&g);
+    apply_compare(output, SET, golden_of(variant), want, golden_max_error, tolerance);
 }
 
 static void apply_all(const char *variant, const char *model)
 {
-    bool classes = strcmp(variant, "classcond") == 0;
-    zs_error err = {0};
-    make_input(variant, (renamed[]){{"fwd.x", "z_t"}, {"fwd.t", "t"}, {"label", "y"}},
-               classes ? 3 : 2);
-    must(apply("prior-eps", model, "1", "0", &err), &err);
+    const char *label = strcmp(variant, "classcond") == 0 ? "label" : NULL;
+    const apply_tensor fwd[] = {{"fwd.x", "z_t"}, {"fwd.t", "t"}, {label, "y"}, {NULL, NULL}};
+    const apply_tensor eta0[] = {
+        {"x_T", "z_T"}, {"ddim25.eta0.noises", "noise"}, {label, "y"}, {NULL, NULL}};
+    const apply_tensor eta1[] = {
+        {"x_T", "z_T"}, {"ddim25.eta1.noises", "noise"}, {label, "y"}, {NULL, NULL}};
+    apply(variant, model, "prior-eps", fwd, NULL);
     compare(variant, "out", "fwd.out_ema", 1e-5);
-    make_input(variant,
-               (renamed[]){{"x_T", "z_T"}, {"ddim25.eta0.noises", "noise"}, {"label", "y"}},
-               classes ? 3 : 2);
-    must(apply("prior-sample", model, "25", "0", &err), &err);
+    apply(variant, model, "prior-sample", eta0, TASK_OPTIONS({"steps", "25"}, {"eta", "0"}));
     compare(variant, "rep", "ddim25.eta0.sample", 1e-4);
-    make_input(variant,
-               (renamed[]){{"x_T", "z_T"}, {"ddim25.eta1.noises", "noise"}, {"label", "y"}},
-               classes ? 3 : 2);
-    must(apply("prior-sample", model, "25", "1", &err), &err);
+    apply(variant, model, "prior-sample", eta1, TASK_OPTIONS({"steps", "25"}, {"eta", "1"}));
     compare(variant, "rep", "ddim25.eta1.sample", 1e-4);
 }
 
@@ -240,9 +169,8 @@ static void bundles(void **state)
 {
     (void)state;
     need();
-    char path[64];
+    const char *path = apply_path("bundle.safetensors");
     zs_error err = {0};
-    (void)snprintf(path, sizeof path, "/tmp/zsem-rdm-%ld.safetensors", (long)getpid());
     for (int i = 0; i < 2; i++) {
         zs_model *m = open_model(checkpoint(variants[i]), false), *again = NULL;
         must(zs_model_save(m, path, ZS_F32, &err), &err);
@@ -258,9 +186,8 @@ static void bundles(void **state)
         json_decref(b);
         zs_model_close(&m);
         zs_model_close(&again);
-        apply_all(variants[i], path);
+        apply_all(variants[i], apply_path("bundle.safetensors"));
     }
-    (void)remove(path);
 }
 
 /* ---- what is refused ---- */
@@ -271,7 +198,7 @@ static void refuses_calls(void **state)
     need();
     static const struct {
         const char *variant, *function, *steps, *text;
-        renamed in[3];
+        apply_tensor in[3];
     } bad[] = {
         {"classcond", "prior-sample", "25", "needs a tensor 'y'", {{"x_T", "z_T"}}},
         {"classcond", "prior-sample", "25", "outside 0..9", {{"x_T", "z_T"}, {"fwd.t", "y"}}},
@@ -284,16 +211,9 @@ static void refuses_calls(void **state)
          {{"train.final.model.diffusion_model.out.2.weight", "z_t"}, {"fwd.t", "t"}}},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        zs_error err = {0};
-        size_t n = 0;
-        while (n < 3 && bad[i].in[n].golden)
-            n++;
-        make_input(bad[i].variant, bad[i].in, n);
-        assert_int_equal(
-            apply(bad[i].function, checkpoint(bad[i].variant), bad[i].steps, "0", &err),
-            ZS_E_INVALID);
-        if (!strstr(err.message, bad[i].text))
-            fail_msg("'%s' does not say '%s'", err.message, bad[i].text);
+        apply_input_of(SET, golden_of(bad[i].variant), bad[i].in);
+        apply_refused(bad[i].function, checkpoint(bad[i].variant),
+                      TASK_OPTIONS({"steps", bad[i].steps}, {"eta", "0"}), bad[i].text);
     }
 }
 
@@ -305,7 +225,7 @@ typedef struct edit {
 
 static const char *edited(const edit *e)
 {
-    static char path[64];
+    const char *path = apply_path("edited.safetensors");
     static zs_tensorout t[512];
     zs_error err = {0};
     size_t n = 0;
@@ -326,7 +246,6 @@ static const char *edited(const edit *e)
                               .data = data};
         memcpy(t[n++].shape, info->shape, sizeof t[0].shape);
     }
-    (void)snprintf(path, sizeof path, "/tmp/zsem-rdm-%ld-edited.safetensors", (long)getpid());
     must(zs_safetensors_write(path, t, n, NULL, &err), &err);
     for (size_t i = 0; i < n; i++)
         zs_free((void *)(uintptr_t)t[i].data);
@@ -360,22 +279,6 @@ static void refuses_files(void **state)
     (void)remove(path);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    (void)snprintf(in_path, sizeof in_path, "/tmp/zsem-rdm-%ld-in.safetensors", (long)getpid());
-    (void)snprintf(out_path, sizeof out_path, "/tmp/zsem-rdm-%ld-out.safetensors", (long)getpid());
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    (void)remove(in_path);
-    (void)remove(out_path);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -383,5 +286,5 @@ int main(void)
         cmocka_unit_test(applies),       cmocka_unit_test(bundles),
         cmocka_unit_test(refuses_calls), cmocka_unit_test(refuses_files),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, apply_setup, apply_teardown);
 }
