@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* The processes of a launcher, reached through a module that is loaded only where one is at work:
+ * neither the library nor a program that runs alone depends on a message-passing library. */
+#include "comm/internal.h"
+#include "zsem/ranks.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MODULE "zsem-mpi.so"
+
+/* Where the build and cmake --install put modules. */
+#ifndef ZSEM_LIBDIR
+#define ZSEM_LIBDIR "lib"
+#endif
+#ifndef ZSEM_MODULEDIR
+#define ZSEM_MODULEDIR "/usr/local/lib/zsem"
+#endif
+
+/* How a launcher tells a process who it is. */
+static const struct launcher {
+    const char *size, *rank, *name;
+} launchers[] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "mpirun"},
+                 {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "mpirun"},
+                 {"PMI_SIZE", "PMI_RANK", "mpiexec"},
+                 {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "srun"}};
+
+static struct {
+    const struct launcher *launcher; /* NULL: none */
+    int claimed_rank, claimed_size;  /* as the launcher has it */
+    zs_comm *comm;
+} world;
+
+zs_comm *zs_comm_world(void)
+{
+    return world.comm;
+}
+
+/* ---- find ---- */
+
+static int number_of(const char *name, int otherwise)
+{
+    int64_t v;
+    const char *s = getenv(name);
+    return s && zs_str_to_i64(s, &v) && v >= 0 && v <= ZS_COMM_RANKS_MAX ? (int)v : otherwise;
+}
+
+static void find_launcher(void)
+{
+    world.claimed_size = 1;
+    for (size_t i = 0; !world.launcher && i < sizeof launchers / sizeof launchers[0]; i++) {
+        int n = number_of(launchers[i].size, 1);
+        if (n < 2)
+            continue;
+        world.launcher = &launchers[i];
+        world.claimed_size = n;
+        world.claimed_rank = number_of(launchers[i].rank, 0);
+    }
+}
+
+/* The folder of the running program, without its last slash. */
+static char *program_folder(void)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    char *slash = NULL;
+    if (n > 0) {
+        path[n] = '\0';
+        slash = strrchr(path, '/');
+    }
+    if (!slash)
+        return NULL;
+    *slash = '\0';
+    return zs_str_dup(path);
+}
+
+/* The module's file; NULL when there is none. */
+static char *find_module(void)
+{
+    const char *chosen = getenv("ZSEM_MODULES");
+    char *program = program_folder();
+    char *paths[] = {
+        chosen && *chosen ? zs_str_format("%s/" MODULE, chosen) : NULL,
+        !chosen && program ? zs_str_format("%s/" MODULE, program) : NULL,
+        !chosen && program ? zs_str_format("%s/../" ZSEM_LIBDIR "/zsem/" MODULE, program) : NULL,
+        !chosen ? zs_str_dup(ZSEM_MODULEDIR "/" MODULE) : NULL};
+    char *found = NULL;
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        if (!found && paths[i] && access(paths[i], R_OK) == 0)
+            found = paths[i];
+        else
+            zs_free(paths[i]);
+    }
+    zs_free(program);
+    return found;
+}
+
+static int load(const zs_comm_driver **d, zs_error *err)
+{
+    char *path = find_module();
+    if (!path)
+        return zs_fail(err, ZS_E_UNSUPPORTED,
+                       "%s started %d processes, and this zsem is built without MPI, so that each "
+                       "would do all of the work: install libopenmpi-dev and build it again, or "
+                       "start it without %s",
+                       world.launcher->name, world.claimed_size, world.launcher->name);
+    /* global: Open MPI loads parts of itself that look for its names; never unloaded */
+    void *handle = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    void *symbol = handle ? dlsym(handle, ZS_COMM_ENTRY) : NULL;
+    zs_comm_entry entry = NULL;
+    memcpy(&entry, &symbol, sizeof entry); /* C has no cast from objects to functions */
+    *d = entry ? entry() : NULL;
+    int status = ZS_OK;
+    if (!*d)
+        status = zs_fail(err, ZS_E_UNSUPPORTED,
+                         "%s: cannot be loaded: %s; install the MPI library that it was built with "
+                         "(libopenmpi3), or start zsem without %s",
+                         path, dlerror(), world.launcher->name);
+    else if ((*d)->abi != ZS_COMM_ABI)
+        status =
+            zs_fail(err, ZS_E_UNSUPPORTED,
+                    "%s belongs to another version of zsem; install both from one build", path);
+    zs_free(path);
+    return status;
+}
+
+/* Every process is rank 0 of 1 when launcher and library do not know each other. */
+static int check_size(const zs_comm_place *me, const zs_comm_driver *d, zs_error *err)
+{
+    if (me->size == world.claimed_size)
+        return ZS_OK;
+    return zs_fail(err, ZS_E_UNSUPPORTED,
+                   "%s started %d processes, but %s finds %d: the launcher is that of another MPI; "
+                   "use the one that zsem was built with, and under Slurm srun --mpi=pmix",
+                   world.launcher->name, world.claimed_size, d->name, me->size);
+}
+
+int zs_ranks_join(zs_error *err)
+{
+    const zs_comm_driver *d = NULL;
+    zs_comm_place me = {0};
+    char why[256] = "";
+    if (world.launcher)
+        return world.comm ? ZS_OK : zs_fail(err, ZS_E_INVALID, "there are no other processes");
+    find_launcher();
+    if (!world.launcher)
+        return ZS_OK;
+    int status = load(&d, err);
+    if (status < 0)
+        return status;
+    int code = d->open(&me);
+    if (code < 0) {
+        d->explain(code, why, sizeof why);
+        return zs_fail(err, ZS_E_IO, "%s does not start: %s", d->name, why);
+    }
+    status = check_size(&me, d, err);
+    if (status < 0) {
+        d->close(NULL);
+        return status;
+    }
+    return zs_comm_new(&world.comm, d, NULL, &me, err);
+}
+
+int zs_ranks_index(void)
+{
+    return world.comm ? zs_comm_rank(world.comm) : world.claimed_rank;
+}
+
+int zs_ranks_count(void)
+{
+    return world.comm ? zs_comm_size(world.comm) : 1;
+}
+
+/* ---- the end ---- */
+
+/* Rank 0 may still have something to save, and ends everybody when it has. */
+static const double PATIENCE_SECONDS = 120.0;
+
+static void wait_for_the_end(void)
+{
+    const struct timespec t = {.tv_nsec = 100000000};
+    for (double end = zs_clock_now() + PATIENCE_SECONDS; zs_clock_now() < end;)
+        (void)nanosleep(&t, NULL);
+}
+
+int zs_ranks_speaks(void)
+{
+    const zs_comm *c = world.comm;
+    if (c && c->broken && c->me.rank > 0) {
+        if (!c->lost_first)
+            wait_for_the_end();
+        return 1;
+    }
+    return zs_ranks_index() == 0;
+}
+
+void zs_ranks_leave(void)
+{
+    zs_comm *c = world.comm;
+    if (!c)
+        return;
+    if (c->broken)
+        c->d->stop(c->ctx, 2);
+    else
+        c->d->close(c->ctx);
+    zs_comm_free(&world.comm);
+}
