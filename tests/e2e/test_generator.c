@@ -11,81 +11,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 
-enum { PER_CLASS = 6, SIZE = 8, BATCH = 4, STEPS = 12, CLASSES = 2, DIM = 6 };
+#include "tests/e2e/trainkit.h"
+#include "tests/unit/must.h"
 
-static char root[] = "/tmp/zsem-generator-XXXXXX";
-static char data_dir[64], spec_buf[4][512];
-
-static const char *path_of(const char *name)
-{
-    static char buf[8][256];
-    static int next;
-    char *p = buf[next++ % 8];
-    (void)snprintf(p, sizeof buf[0], "%s/%s", root, name);
-    return p;
-}
-
-/* Bright on the left, bright on the right. */
-static void write_image(int k, int i)
-{
-    uint8_t px[SIZE * SIZE];
-    char name[64];
-    zs_error err = {0};
-    for (int p = 0; p < SIZE * SIZE; p++)
-        px[p] = (uint8_t)((p % SIZE < SIZE / 2) == (k == 0) ? 190 + 9 * i : 7 * i);
-    const zs_image im = {.w = SIZE, .h = SIZE, .c = 1, .px = px};
-    (void)snprintf(name, sizeof name, "data/%d/%d.png", k, i);
-    if (zs_image_write_png(path_of(name), &im, &err) < 0)
-        fail_msg("%s", err.message);
-}
-
-/* stats [DIM]: both mean and deviation of the codes, or NULL. */
-static void write_bundle(const char *name, const zs_model_config *c, const float *stats,
-                         uint64_t seed, zs_dtype dtype)
-{
-    zs_params *ps = NULL;
-    zs_error err = {0};
-    assert_int_equal(zs_model_layout(&ps, c, &err), ZS_OK);
-    float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
-    zs_params_init(ps, w, seed);
-    const zs_bundle b = {.config = c, .params = ps, .weights = w, .z_mean = stats, .z_std = stats};
-    if (zs_bundle_write(path_of(name), &b, dtype, &err) < 0)
-        fail_msg("%s", err.message);
-    zs_free(w);
-    zs_params_free(&ps);
-}
-
-/* An autoencoder that nobody trained: its encoder tells images apart all the same. */
-static void write_autoencoder(const char *name, uint64_t seed, zs_dtype dtype)
-{
-    zs_model_config c = {.name = "tiny",
-                         .image_size = SIZE,
-                         .channels = 1,
-                         .fit = "crop",
-                         .unet = {.in_channels = 1,
-                                  .out_channels = 1,
-                                  .model_channels = 8,
-                                  .embed_channels = 16,
-                                  .levels = 2,
-                                  .ch = {8, 16},
-                                  .num_res_blocks = 1,
-                                  .heads = 1,
-                                  .z_dim = DIM},
-                         .sem_encoder = {.in_channels = 1,
-                                         .levels = 2,
-                                         .ch = {8, 16},
-                                         .num_res_blocks = 1,
-                                         .heads = 1,
-                                         .z_dim = DIM},
-                         .diffusion = zs_process_diffae};
-    write_bundle(name, &c, NULL, seed, dtype);
-}
+enum { PER_CLASS = 6, SIZE = TINY, BATCH = 4, STEPS = 12, CLASSES = 2, DIM = 6 };
 
 /* The representation diffusion model draws codes as they are, where its file has no statistics. */
 static void write_rdm(const char *name)
@@ -102,43 +35,14 @@ static void write_rdm(const char *name)
                                  .classes = 1,
                                  .class_dim = 4},
                          .latent = zs_process_rdm};
-    write_bundle(name, &c, NULL, 7, ZS_F32);
-}
-
-static zs_model *open_spec(const char *spec)
-{
-    zs_model *m = NULL;
-    zs_error err = {0};
-    if (zs_model_open(&m, spec, NULL, &err) < 0)
-        fail_msg("%s", err.message);
-    return m;
-}
-
-/* "<root>/<a>,<root>/<b>" */
-static const char *joined(const char *a, const char *b)
-{
-    static int next;
-    char *s = spec_buf[next++ % 4];
-    (void)snprintf(s, sizeof spec_buf[0], "%s/%s,%s/%s", root, a, root, b);
-    return s;
+    tiny_bundle(name, &c, 7, NULL, ZS_F32);
 }
 
 static zs_train_config tiny_run(const char *out, zs_model *encoder, int64_t classes)
 {
     zs_train_config c = zs_train_defaults();
     zs_error err = {0};
-    c.model = (zs_model_config){.name = "tiny-adm",
-                                .image_size = SIZE,
-                                .channels = 1,
-                                .fit = "crop",
-                                .adm = {.levels = 2,
-                                        .in_channels = 1,
-                                        .model_channels = 8,
-                                        .ch = {8, 16},
-                                        .num_res_blocks = 1,
-                                        .head_channels = 8,
-                                        .learn_sigma = true},
-                                .diffusion = zs_process_adm};
+    c.model = tiny_adm(SIZE);
     c.encoder = encoder;
     if (encoder) {
         (void)snprintf(c.model.rep_name, sizeof c.model.rep_name, "tiny");
@@ -151,50 +55,28 @@ static zs_train_config tiny_run(const char *out, zs_model *encoder, int64_t clas
     c.flip = 0.5;
     c.seed = 5;
     c.images = BATCH * STEPS;
-    c.data = data_dir;
-    c.out = out;
+    c.data = tiny_path("data");
+    c.out = tiny_path("%s", out);
     c.log_steps = 1;
     c.checkpoint_minutes = 0.0;
     c.preview_images = BATCH * STEPS;
     return c;
 }
 
-static void train(const zs_train_config *c, const zs_ui *ui, int want)
-{
-    zs_error err = {0};
-    int status = zs_train_run(c, ui, NULL, &err);
-    if (status != want)
-        fail_msg("status %d: %s", status, err.message);
-}
-
-static int stop_half_way(void *ctx, const zs_progress *p)
-{
-    (void)ctx;
-    return p->done >= (double)(BATCH * STEPS / 2);
-}
-
-static void same_weights(const char *a, const char *b)
-{
-    zs_model *m = open_spec(path_of(a)), *n = open_spec(path_of(b));
-    size_t bytes = (size_t)zs_params_numel(zs_model_params(m)) * sizeof(float);
-    assert_memory_equal(zs_model_weights(m), zs_model_weights(n), bytes);
-    zs_model_close(&m);
-    zs_model_close(&n);
-}
+static const double half = BATCH * STEPS / 2;
 
 static void resumes(void **state)
 {
     (void)state;
-    const zs_ui stop = {.progress = stop_half_way};
-    zs_model *e = open_spec(path_of("ae.safetensors"));
-    zs_train_config c = tiny_run(path_of("whole"), e, 0);
-    train(&c, NULL, ZS_OK);
-    c.out = path_of("halves");
-    train(&c, &stop, ZS_E_CANCELLED);
-    train(&c, NULL, ZS_OK);
-    same_weights("whole", "halves");
-    struct stat st;
-    assert_int_equal(stat(path_of("whole/samples/step-00000012.png"), &st), 0);
+    const zs_ui stop = tiny_stop_at(&half);
+    zs_model *e = tiny_open(tiny_path("ae.safetensors"));
+    zs_train_config c = tiny_run("whole", e, 0);
+    tiny_train(&c, NULL, ZS_OK, NULL);
+    c.out = tiny_path("halves");
+    tiny_train(&c, &stop, ZS_E_CANCELLED, NULL);
+    tiny_train(&c, NULL, ZS_OK, NULL);
+    tiny_same_weights("whole", "halves");
+    assert_true(tiny_exists(tiny_path("whole/samples/step-00000012.png")));
     zs_model_close(&e);
 }
 
@@ -202,12 +84,12 @@ static void resumes(void **state)
 static void generates_from_representations(void **state)
 {
     (void)state;
-    zs_model *m = open_spec(joined("ae.safetensors:encoder", "whole"));
+    zs_model *m = tiny_open(tiny_joined("ae.safetensors:encoder", "whole"));
     zs_error err = {0};
     float x[2 * SIZE * SIZE], z[2 * DIM];
     zs_shape xs = zs_shape4(2, SIZE, SIZE, 1);
     zs_source *s = NULL;
-    assert_int_equal(zs_source_open(&s, data_dir, &err), ZS_OK);
+    assert_int_equal(zs_source_open(&s, tiny_path("data"), &err), ZS_OK);
     for (int i = 0; i < 2; i++)
         assert_int_equal(
             zs_source_read_float(s, i * PER_CLASS, SIZE, 1, ZS_FIT_CROP, x + i * SIZE * SIZE, &err),
@@ -228,27 +110,17 @@ static void generates_from_representations(void **state)
     zs_model_close(&m);
 }
 
-static void refuse(const char *spec, const char *says)
-{
-    zs_model *m = NULL;
-    zs_error err = {0};
-    assert_int_equal(zs_model_open(&m, spec, NULL, &err), ZS_E_INVALID);
-    assert_null(m);
-    if (!strstr(err.message, says))
-        fail_msg("%s: \"%s\"", spec, err.message);
-}
-
 static void joins_with_its_encoder_alone(void **state)
 {
     (void)state;
-    zs_model *m = open_spec(joined("half.safetensors:encoder", "whole")); /* rounded weights */
+    zs_model *m = tiny_open(tiny_joined("half.safetensors:encoder", "whole")); /* rounded weights */
     assert_true(zs_model_has(m, ZS_BOX_ENCODER) && zs_model_has(m, ZS_BOX_GENERATOR));
     zs_model_close(&m);
-    refuse(joined("other.safetensors:encoder", "whole"), "another encoder, tiny");
-    refuse(joined("whole", "other.safetensors:encoder"), "representations of tiny");
-    refuse(joined("ae.safetensors", "whole"), "FILE:encoder+prior");
-    refuse(joined("ae.safetensors:prior", "whole"), "none of the boxes");
-    m = open_spec(path_of("ae.safetensors:generator"));
+    tiny_open_refused(tiny_joined("other.safetensors:encoder", "whole"), "another encoder, tiny");
+    tiny_open_refused(tiny_joined("whole", "other.safetensors:encoder"), "representations of tiny");
+    tiny_open_refused(tiny_joined("ae.safetensors", "whole"), "FILE:encoder+prior");
+    tiny_open_refused(tiny_joined("ae.safetensors:prior", "whole"), "none of the boxes");
+    m = tiny_open(tiny_path("ae.safetensors:generator"));
     assert_false(zs_model_has(m, ZS_BOX_ENCODER));
     assert_true(zs_model_configuration(m)->rep_fingerprint[0] != 0);
     zs_model_close(&m);
@@ -259,17 +131,17 @@ static void statistics_stay_with_their_prior(void **state)
 {
     (void)state;
     static const float ones[DIM] = {1, 1, 1, 1, 1, 1};
-    zs_model *m = open_spec(path_of("ae.safetensors"));
+    zs_model *m = tiny_open(tiny_path("ae.safetensors"));
     const zs_model_config c = *zs_model_configuration(m);
     zs_model_close(&m);
-    write_bundle("stats.safetensors", &c, ones, 3, ZS_F32);
+    tiny_bundle("stats.safetensors", &c, 3, ones, ZS_F32);
     write_rdm("rdm.safetensors");
-    m = open_spec(path_of("stats.safetensors"));
+    m = tiny_open(tiny_path("stats.safetensors"));
     assert_non_null(zs_model_z_mean(m));
     zs_model_close(&m);
-    refuse(joined("stats.safetensors", "rdm.safetensors"), "statistics of codes");
-    refuse(joined("rdm.safetensors", "stats.safetensors"), "statistics of codes");
-    m = open_spec(joined("stats.safetensors:encoder", "rdm.safetensors"));
+    tiny_open_refused(tiny_joined("stats.safetensors", "rdm.safetensors"), "statistics of codes");
+    tiny_open_refused(tiny_joined("rdm.safetensors", "stats.safetensors"), "statistics of codes");
+    m = tiny_open(tiny_joined("stats.safetensors:encoder", "rdm.safetensors"));
     assert_null(zs_model_z_mean(m));
     zs_model_close(&m);
 }
@@ -277,15 +149,15 @@ static void statistics_stay_with_their_prior(void **state)
 static void learns_from_classes(void **state)
 {
     (void)state;
-    const zs_ui stop = {.progress = stop_half_way};
-    zs_train_config c = tiny_run(path_of("classes"), NULL, CLASSES);
+    const zs_ui stop = tiny_stop_at(&half);
+    zs_train_config c = tiny_run("classes", NULL, CLASSES);
     zs_error err = {0};
-    train(&c, NULL, ZS_OK);
-    c.out = path_of("classes-halves");
-    train(&c, &stop, ZS_E_CANCELLED);
-    train(&c, NULL, ZS_OK);
-    same_weights("classes", "classes-halves");
-    zs_model *m = open_spec(path_of("classes"));
+    tiny_train(&c, NULL, ZS_OK, NULL);
+    c.out = tiny_path("classes-halves");
+    tiny_train(&c, &stop, ZS_E_CANCELLED, NULL);
+    tiny_train(&c, NULL, ZS_OK, NULL);
+    tiny_same_weights("classes", "classes-halves");
+    zs_model *m = tiny_open(tiny_path("classes"));
     float x[SIZE * SIZE], eps[2 * SIZE * SIZE];
     const int64_t t = 3, past = CLASSES;
     zs_shape xs = zs_shape4(1, SIZE, SIZE, 1);
@@ -293,45 +165,30 @@ static void learns_from_classes(void **state)
     assert_int_equal(zs_model_eps(m, eps, x, xs, &t, &(zs_cond){.y = &past}, &err), ZS_E_INVALID);
     assert_non_null(strstr(err.message, "class 2 is outside 0..1"));
     zs_model_close(&m);
-    zs_train_config wrong = tiny_run(path_of("wrong"), NULL, CLASSES + 1);
-    train(&wrong, NULL, ZS_E_INVALID);
+    zs_train_config wrong = tiny_run("wrong", NULL, CLASSES + 1);
+    tiny_train(&wrong, NULL, ZS_E_INVALID, NULL);
 }
 
 static void needs_its_conditions(void **state)
 {
     (void)state;
-    zs_model *e = open_spec(path_of("ae.safetensors"));
-    zs_train_config c = tiny_run(path_of("none"), e, 0);
+    zs_model *e = tiny_open(tiny_path("ae.safetensors"));
+    zs_train_config c = tiny_run("none", e, 0);
     c.encoder = NULL;
-    train(&c, NULL, ZS_E_INVALID);
+    tiny_train(&c, NULL, ZS_E_INVALID, NULL);
     zs_model_close(&e);
 }
 
 static int set_up(void **state)
 {
-    (void)state;
-    assert_non_null(mkdtemp(root));
-    (void)snprintf(data_dir, sizeof data_dir, "%s/data", root);
-    assert_int_equal(mkdir(data_dir, 0700), 0);
-    for (int k = 0; k < CLASSES; k++) {
-        char name[16];
-        (void)snprintf(name, sizeof name, "data/%d", k);
-        assert_int_equal(mkdir(path_of(name), 0700), 0);
-        for (int i = 0; i < PER_CLASS; i++)
-            write_image(k, i);
-    }
-    write_autoencoder("ae.safetensors", 3, ZS_F32);
-    write_autoencoder("half.safetensors", 3, ZS_F16);
-    write_autoencoder("other.safetensors", 4, ZS_F32);
+    if (tiny_setup(state) != 0)
+        return -1;
+    const zs_model_config ae = tiny_autoencoder(DIM);
+    tiny_halves("data", CLASSES * PER_CLASS, true);
+    tiny_bundle("ae.safetensors", &ae, 3, NULL, ZS_F32);
+    tiny_bundle("half.safetensors", &ae, 3, NULL, ZS_F16);
+    tiny_bundle("other.safetensors", &ae, 4, NULL, ZS_F32);
     return 0;
-}
-
-static int tear_down(void **state)
-{
-    char command[64];
-    (void)state;
-    (void)snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command);
 }
 
 int main(void)
@@ -344,5 +201,5 @@ int main(void)
         cmocka_unit_test(learns_from_classes),
         cmocka_unit_test(needs_its_conditions),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, tiny_teardown);
 }

@@ -4,103 +4,22 @@
 #include "tasks/drawcodes.h"
 #include "train/probefit.h"
 #include "train/train.h"
-#include "zsem/task.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-enum { IMAGES = 80, SIZE = 8, DIM = 12 };
+#include "tests/e2e/taskkit.h"
+#include "tests/e2e/trainkit.h"
+#include "tests/unit/must.h"
 
-static char root[] = "/tmp/zsem-prior-XXXXXX";
-static char data_dir[64], base[64];
-
-static const char *path_of(const char *name)
-{
-    static char buf[64][256];
-    static int next;
-    char *p = buf[next++ % 64];
-    (void)snprintf(p, sizeof buf[0], "%s/%s", root, name);
-    return p;
-}
-
-static zs_model_config tiny_model(void)
-{
-    return (zs_model_config){.name = "tiny",
-                             .image_size = SIZE,
-                             .channels = 1,
-                             .fit = "crop",
-                             .unet = {.in_channels = 1,
-                                      .out_channels = 1,
-                                      .model_channels = 8,
-                                      .embed_channels = 16,
-                                      .levels = 2,
-                                      .ch = {8, 16},
-                                      .num_res_blocks = 1,
-                                      .heads = 1,
-                                      .z_dim = DIM},
-                             .sem_encoder = {.in_channels = 1,
-                                             .levels = 2,
-                                             .ch = {8, 16},
-                                             .num_res_blocks = 1,
-                                             .heads = 1,
-                                             .z_dim = DIM},
-                             .diffusion = zs_process_diffae,
-                             .latent = zs_process_diffae_latent};
-}
-
-/* Two classes: bright on the left, bright on the right. */
-static void write_image(int k)
-{
-    uint8_t px[SIZE * SIZE];
-    char name[64];
-    zs_error err = {0};
-    for (int i = 0; i < SIZE * SIZE; i++)
-        px[i] = (uint8_t)((i % SIZE < SIZE / 2) == k % 2 ? 200 + k % 7 : 20 + i + k % 11);
-    const zs_image im = {.w = SIZE, .h = SIZE, .c = 1, .px = px};
-    (void)snprintf(name, sizeof name, "data/%s/%02d.png", k % 2 ? "left" : "right", k);
-    if (zs_image_write_png(path_of(name), &im, &err) < 0)
-        fail_msg("%s", err.message);
-}
-
-static void write_base(void)
-{
-    zs_error err = {0};
-    zs_model_config c = tiny_model();
-    zs_params *ps = NULL;
-    assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
-    float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
-    zs_params_init(ps, w, 3);
-    for (int64_t i = 0; i < zs_params_numel(ps); i++) /* what starts at zero would give nothing */
-        w[i] += 0.02f * sinf((float)i);
-    const zs_bundle b = {.config = &c, .params = ps, .weights = w};
-    if (zs_bundle_write(base, &b, ZS_F32, &err) < 0)
-        fail_msg("%s", err.message);
-    zs_free(w);
-    zs_params_free(&ps);
-}
-
-static zs_model *open_base(void)
-{
-    zs_model *m = NULL;
-    zs_error err = {0};
-    if (zs_model_open(&m, base, NULL, &err) < 0)
-        fail_msg("%s", err.message);
-    return m;
-}
-
-static int stop_at(void *ctx, const zs_progress *p)
-{
-    return p->done >= *(const double *)ctx;
-}
+enum { IMAGES = 80, DIM = 12 };
 
 /* ---- codes ---- */
 
@@ -108,31 +27,30 @@ static void encodes_once(void **state)
 {
     (void)state;
     zs_error err = {0};
-    zs_model *m = open_base();
+    zs_model *m = tiny_open(tiny_path("base.safetensors"));
     zs_source *s = NULL, *other = NULL;
     zs_codes whole = {0}, cut = {0};
-    double at = 1.0;
-    const zs_ui stop = {.ctx = &at, .progress = stop_at};
-    assert_int_equal(zs_source_open(&s, data_dir, &err), ZS_OK);
-    assert_int_equal(zs_codes_load(&whole, path_of("w.safetensors"), m, s, 3, NULL, &err), ZS_OK);
-    assert_int_equal(zs_codes_load(&cut, path_of("c.safetensors"), m, s, 3, &stop, &err),
+    const double at = 1.0;
+    const zs_ui stop = tiny_stop_at(&at);
+    assert_int_equal(zs_source_open(&s, tiny_path("data"), &err), ZS_OK);
+    assert_int_equal(zs_codes_load(&whole, tiny_path("w.safetensors"), m, s, 3, NULL, &err), ZS_OK);
+    assert_int_equal(zs_codes_load(&cut, tiny_path("c.safetensors"), m, s, 3, &stop, &err),
                      ZS_E_CANCELLED);
-    assert_int_equal(access(path_of("c.safetensors.part"), F_OK), 0);
+    assert_true(tiny_exists(tiny_path("c.safetensors.part")));
     err = (zs_error){0};
     /* a row that a killed process left behind its last whole batch is made again, with the batch */
-    assert_int_equal(truncate(path_of("c.safetensors.part"), 64 + 5 * DIM * sizeof(float)), 0);
-    assert_int_equal(zs_codes_load(&cut, path_of("c.safetensors"), m, s, 3, NULL, &err), ZS_OK);
-    assert_int_not_equal(access(path_of("c.safetensors.part"), F_OK), 0);
+    assert_int_equal(truncate(tiny_path("c.safetensors.part"), 64 + 5 * DIM * sizeof(float)), 0);
+    assert_int_equal(zs_codes_load(&cut, tiny_path("c.safetensors"), m, s, 3, NULL, &err), ZS_OK);
+    assert_false(tiny_exists(tiny_path("c.safetensors.part")));
     assert_int_equal(cut.n, IMAGES);
     assert_memory_equal(cut.z, whole.z, 3 * IMAGES * DIM * sizeof(float));
     for (int64_t k = 0; k < DIM; k++) /* z-normalised over everything */
         assert_true(whole.std[k] > 0.0f && isfinite(whole.mean[k]));
     assert_true(memcmp(whole.z, whole.z + IMAGES * DIM, IMAGES * DIM * sizeof(float)) != 0);
     zs_codes_free(&cut);
-    assert_int_equal(zs_source_open(&other, path_of("data/left"), &err), ZS_OK);
-    assert_int_equal(zs_codes_load(&cut, path_of("w.safetensors"), m, other, 3, NULL, &err),
-                     ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "w.safetensors"));
+    assert_int_equal(zs_source_open(&other, tiny_path("data/left"), &err), ZS_OK);
+    must_refuse(zs_codes_load(&cut, tiny_path("w.safetensors"), m, other, 3, NULL, &err), &err,
+                ZS_E_INVALID, "w.safetensors");
     zs_codes_free(&whole);
     zs_source_close(&s);
     zs_source_close(&other);
@@ -144,7 +62,7 @@ static void encodes_once(void **state)
 static zs_train_config prior_run(zs_model *m, const char *out)
 {
     zs_train_config c = zs_train_defaults();
-    c.model = tiny_model();
+    c.model = tiny_autoencoder(DIM);
     c.model.latent_mlp = (zs_latent_mlp_config){
         .z_dim = DIM, .hidden = 24, .layers = 3, .skips = 6, .time_channels = 8};
     c.base = m;
@@ -154,97 +72,44 @@ static zs_train_config prior_run(zs_model *m, const char *out)
     c.optim.lr = 3e-3;
     c.optim.ema = 0.9;
     c.images = 32 * 60;
-    c.data = data_dir;
-    c.out = out;
+    c.data = tiny_path("data");
+    c.out = tiny_path("%s", out);
     c.log_steps = 10;
     c.checkpoint_steps = 20;
     c.preview_images = 32 * 60;
     return c;
 }
 
-static float *weights_of(const char *run, size_t *n)
-{
-    zs_model *m = NULL;
-    zs_error err = {0};
-    if (zs_model_open(&m, run, NULL, &err) < 0)
-        fail_msg("%s", err.message);
-
-    *n = (size_t)zs_params_numel(zs_model_params(m));
-    float *w = zs_alloc(*n, sizeof *w);
-    memcpy(w, zs_model_weights(m), *n * sizeof *w);
-    assert_true(zs_model_has(m, ZS_BOX_PRIOR) && zs_model_z_mean(m));
-    zs_model_close(&m);
-    return w;
-}
-
 static void prior_resumes(void **state)
 {
     (void)state;
-    zs_error err = {0};
     zs_train_report r;
-    zs_model *m = open_base();
-    double at = 32 * 33;
-    const zs_ui stop = {.ctx = &at, .progress = stop_at};
-    zs_train_config c = prior_run(m, path_of("whole"));
-    if (zs_train_run(&c, NULL, &r, &err) < 0)
-        fail_msg("%s", err.message);
+    zs_model *m = tiny_open(tiny_path("base.safetensors"));
+    const double at = 32 * 33;
+    const zs_ui stop = tiny_stop_at(&at);
+    zs_train_config c = prior_run(m, "whole");
+    tiny_train(&c, NULL, ZS_OK, &r);
     assert_true(r.rep_fd >= 0.0 && isfinite(r.rep_fd));
     assert_true(r.loss < 0.8); /* E|eps| of a guess of 0 */
-    c.out = path_of("cut");
-    assert_int_equal(zs_train_run(&c, &stop, &r, &err), ZS_E_CANCELLED);
-    err = (zs_error){0};
-    if (zs_train_run(&c, NULL, &r, &err) < 0)
-        fail_msg("%s", err.message);
+    c.out = tiny_path("cut");
+    tiny_train(&c, &stop, ZS_E_CANCELLED, &r);
+    tiny_train(&c, NULL, ZS_OK, &r);
     assert_int_equal(r.step, 60);
-    size_t n, k;
-    float *a = weights_of(path_of("whole"), &n), *b = weights_of(path_of("cut"), &k);
-    assert_int_equal(n, k);
-    assert_memory_equal(a, b, n * sizeof *a);
+    tiny_same_weights("whole", "cut");
+    zs_model *cut = tiny_open(tiny_path("cut"));
+    assert_true(zs_model_has(cut, ZS_BOX_PRIOR) && zs_model_z_mean(cut));
+    zs_model_close(&cut);
     c.views = 1; /* another run than the folder's */
-    assert_int_equal(zs_train_run(&c, NULL, &r, &err), ZS_E_INVALID);
-    zs_free(a);
-    zs_free(b);
+    tiny_train(&c, NULL, ZS_E_INVALID, &r);
     zs_model_close(&m);
 }
 
 /* ---- tasks ---- */
 
-typedef struct option {
-    const char *name, *value;
-} option;
-
-/* Runs a task; the JSON of its result (owned), or NULL with *err set. */
-static json_t *task(const char *name, const char *const *args, const option *options, zs_error *err)
-{
-    zs_task_call *c = NULL;
-    zs_task_result r = {0};
-    json_t *j = NULL;
-    *err = (zs_error){0};
-    int status = zs_task_call_new(&c, name, err);
-    for (; status == ZS_OK && *args; args++)
-        status = zs_task_call_add(c, *args, err);
-    for (; status == ZS_OK && options->name; options++)
-        status = zs_task_call_set(c, options->name, options->value, err);
-    if (status == ZS_OK)
-        status = zs_task_run(c, NULL, &r, err);
-    if (status == ZS_OK)
-        j = json_loads(r.json, 0, NULL);
-    zs_task_result_clear(&r);
-    zs_task_call_free(&c);
-    return j;
-}
-
-static json_t *must(json_t *j, const zs_error *err)
-{
-    if (!j)
-        fail_msg("%s", err->message);
-    return j;
-}
-
 static void same_file(const char *a, const char *b)
 {
     char x[4096], y[4096];
-    FILE *f = fopen(path_of(a), "rb"), *g = fopen(path_of(b), "rb");
+    FILE *f = fopen(tiny_path("%s", a), "rb"), *g = fopen(tiny_path("%s", b), "rb");
     assert_non_null(f);
     assert_non_null(g);
     size_t n = fread(x, 1, sizeof x, f), m = fread(y, 1, sizeof y, g);
@@ -257,96 +122,58 @@ static void same_file(const char *a, const char *b)
 static void probes_and_samples(void **state)
 {
     (void)state;
-    zs_error err;
-    const char *whole = path_of("whole"), *probe = path_of("probe");
-    json_t *j = must(task("train", (const char *const[]){"probe", whole, NULL},
-                          (const option[]){{"data", data_dir},
-                                           {"out", probe},
-                                           {"images", "6400"},
-                                           {"set", "lr=0.02"},
-                                           {NULL, NULL}},
-                          &err),
-                     &err);
+    const char *const whole[] = {"probe", tiny_path("whole"), NULL};
+    const char *const probe[] = {tiny_path("probe"), NULL};
+    const task_option steps = {"steps", "5"}, plain = {"device", "cpu-ref"};
+    json_t *j = task_must("train", whole,
+                          TASK_OPTIONS({"data", tiny_path("data")}, {"out", probe[0]},
+                                       {"images", "6400"}, {"set", "lr=0.02"}));
     assert_true(json_number_value(json_object_get(j, "mean_auroc")) > 0.95);
     json_decref(j);
     /* the number of an image decides what it is, not how many there are */
-    j = must(task("sample", (const char *const[]){probe, NULL},
-                  (const option[]){{"n", "5"},
-                                   {"steps", "5"},
-                                   {"device", "cpu-ref"},
-                                   {"out", path_of("s5")},
-                                   {NULL, NULL}},
-                  &err),
-             &err);
-    json_decref(j);
-    j = must(task("sample", (const char *const[]){probe, NULL},
-                  (const option[]){{"n", "3"},
-                                   {"steps", "5"},
-                                   {"batch", "2"},
-                                   {"device", "cpu-ref"},
-                                   {"predict-x0", NULL},
-                                   {"out", path_of("s3")},
-                                   {NULL, NULL}},
-                  &err),
-             &err);
-    json_decref(j);
+    json_decref(task_must("sample", probe,
+                          TASK_OPTIONS({"n", "5"}, steps, plain, {"out", tiny_path("s5")})));
+    json_decref(task_must("sample", probe,
+                          TASK_OPTIONS({"n", "3"}, steps, {"batch", "2"}, plain,
+                                       {"predict-x0", NULL}, {"out", tiny_path("s3")})));
     same_file("s5/000002.png", "s3/000002.png");
-    assert_int_equal(access(path_of("s3/predict-x0.png"), F_OK), 0);
-    j = must(
-        task(
-            "sample", (const char *const[]){probe, NULL},
-            (const option[]){
-                {"n", "4"}, {"steps", "2"}, {"attr", "left"}, {"out", path_of("sl")}, {NULL, NULL}},
-            &err),
-        &err);
+    assert_true(tiny_exists(tiny_path("s3/predict-x0.png")));
+    j = task_must(
+        "sample", probe,
+        TASK_OPTIONS({"n", "4"}, {"steps", "2"}, {"attr", "left"}, {"out", tiny_path("sl")}));
     double rate = json_number_value(json_object_get(j, "acceptance_rate"));
     assert_true(rate > 0.02 && rate <= 1.0);
     json_decref(j);
-    j = must(task("edit", (const char *const[]){probe, path_of("data/left/01.png"), NULL},
-                  (const option[]){{"attr", "right=0.5"},
-                                   {"strip", "3"},
-                                   {"steps", "5"},
-                                   {"out", path_of("e")},
-                                   {NULL, NULL}},
-                  &err),
-             &err);
-    json_decref(j);
-    assert_int_equal(access(path_of("e/edit-000-02.png"), F_OK), 0);
+    json_decref(task_must(
+        "edit", TASK_ARGS(probe[0], tiny_path("data/left/01.png")),
+        TASK_OPTIONS({"attr", "right=0.5"}, {"strip", "3"}, steps, {"out", tiny_path("e")})));
+    assert_true(tiny_exists(tiny_path("e/edit-000-02.png")));
 }
 
-/* One clear sentence each, and nothing written. */
+/* One clear sentence each, and no folder of samples. */
 static void refuses(void **state)
 {
     (void)state;
     static const struct {
-        const char *name, *model;
-        option o;
+        const char *model;
+        task_option o;
         const char *says;
-    } cases[] = {{"sample", "base.safetensors", {"n", "1"}, "zsem train prior"},
-                 {"sample", "probe", {"attr", "top"}, "left"},
-                 {"sample", "probe", {"class", "2"}, "2 classes"},
-                 {"sample", "probe", {"prior-steps", "999"}, "steps"},
-                 {"sample", "probe", {"sampler", "ddim-invert"}, "dpm++2m"},
-                 {"sample", "whole", {"attr", "left"}, "zsem train probe"}};
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        zs_error err;
-        json_t *j = task(cases[i].name, (const char *const[]){path_of(cases[i].model), NULL},
-                         (const option[]){cases[i].o, {"out", path_of("no")}, {NULL, NULL}}, &err);
-        assert_null(j);
-        if (!strstr(err.message, cases[i].says))
-            fail_msg("case %zu says: %s", i, err.message);
-    }
-    zs_error err;
-    assert_null(
-        task("train", (const char *const[]){"probe", base, NULL},
-             (const option[]){
-                 {"data", data_dir}, {"out", path_of("few")}, {"shots", "1000"}, {NULL, NULL}},
-             &err));
-    assert_non_null(strstr(err.message, "1000 are needed"));
-    assert_null(task("train", (const char *const[]){"probe", base, NULL},
-                     (const option[]){{"data", data_dir}, {"out", path_of("whole")}, {NULL, NULL}},
-                     &err)); /* a run of its own */
-    assert_non_null(strstr(err.message, "is the folder of a training run"));
+    } cases[] = {{"base.safetensors", {"n", "1"}, "zsem train prior"},
+                 {"probe", {"attr", "top"}, "left"},
+                 {"probe", {"class", "2"}, "2 classes"},
+                 {"probe", {"prior-steps", "999"}, "steps"},
+                 {"probe", {"sampler", "ddim-invert"}, "dpm++2m"},
+                 {"whole", {"attr", "left"}, "zsem train probe"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        task_refused("sample", TASK_ARGS(tiny_path("%s", cases[i].model)),
+                     TASK_OPTIONS(cases[i].o, {"out", tiny_path("no")}), cases[i].says);
+    const char *const train[] = {"probe", tiny_path("base.safetensors"), NULL};
+    const task_option data = {"data", tiny_path("data")};
+    task_refused("train", train, TASK_OPTIONS(data, {"out", tiny_path("few")}, {"shots", "1000"}),
+                 "1000 are needed");
+    task_refused("train", train, TASK_OPTIONS(data, {"out", tiny_path("whole")}),
+                 "is the folder of a training run"); /* a run of its own */
+    assert_false(tiny_exists(tiny_path("no")));
 }
 
 /* ---- probes on codes that are made up ---- */
@@ -407,8 +234,7 @@ static void finds_directions(void **state)
         fit.shots = cases[i].shots;
         fit.unlabelled = cases[i].unlabelled;
         assert_int_equal(zs_probe_new(&p, (const char *const *)l.names, 2, DIM, &err), ZS_OK);
-        if (zs_probe_train(p, &c, &l, use, &fit, NULL, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_probe_train(p, &c, &l, use, &fit, NULL, &err), &err);
         double cos0 = cosine(p, 0, 0), cos1 = cosine(p, 1, 1);
         print_message("shots %lld: cosines %.3f %.3f\n", (long long)fit.shots, cos0, cos1);
         assert_true(cos0 > cases[i].least && cos1 > (i == 0 ? 0.9 : cases[i].least));
@@ -446,26 +272,12 @@ static void moves(void **state)
 
 static int setup(void **state)
 {
-    (void)state;
-    if (!mkdtemp(root))
+    if (tiny_setup(state) != 0)
         return -1;
-    (void)snprintf(data_dir, sizeof data_dir, "%s/data", root);
-    (void)snprintf(base, sizeof base, "%s/base.safetensors", root);
-    if (mkdir(data_dir, 0755) != 0 || mkdir(path_of("data/left"), 0755) != 0 ||
-        mkdir(path_of("data/right"), 0755) != 0)
-        return -1;
-    for (int k = 0; k < IMAGES; k++)
-        write_image(k);
-    write_base();
+    const zs_model_config c = tiny_autoencoder(DIM);
+    tiny_halves("data", IMAGES, true);
+    tiny_bundle("base.safetensors", &c, 3, NULL, ZS_F32);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command);
 }
 
 int main(void)
@@ -478,5 +290,5 @@ int main(void)
         cmocka_unit_test(probes_and_samples),
         cmocka_unit_test(refuses),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

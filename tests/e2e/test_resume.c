@@ -3,78 +3,49 @@
 #include "data/data.h"
 #include "train/train.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-enum { IMAGES = 10, SIZE = 8, BATCH = 6, STEPS = 10 };
+#include "tests/e2e/trainkit.h"
+#include "tests/unit/must.h"
 
-static char root[] = "/tmp/zsem-resume-XXXXXX";
-static char data_dir[64];
-static char whole[64]; /* the uninterrupted run */
+enum { IMAGES = 10, SIZE = TINY, BATCH = 6, STEPS = 10 };
 
-static char *path_of(const char *dir, const char *name)
+static const char whole[] = "whole"; /* the run that nothing interrupts */
+
+static const char *path_of(const char *run, const char *name)
 {
-    static char buf[4][512];
-    static int next;
-    char *p = buf[next++ % 4];
-    snprintf(p, sizeof buf[0], "%s/%s", dir, name);
-    return p;
+    return tiny_path("%s/%s", run, name);
 }
 
 static void write_image(int k)
 {
     uint8_t px[SIZE * SIZE];
-    zs_error err = {0};
     char name[32];
     for (int i = 0; i < SIZE * SIZE; i++) /* a square that moves over a gradient */
         px[i] =
             (uint8_t)(i % SIZE / 3 == k % 3 && i / SIZE / 3 == k / 3 % 3 ? 230 : 8 * (i % SIZE));
-    const zs_image im = {.w = SIZE, .h = SIZE, .c = 1, .px = px};
-    snprintf(name, sizeof name, "image%02d.png", k);
-    if (zs_image_write_png(path_of(data_dir, name), &im, &err) < 0)
-        fail_msg("%s", err.message);
+    (void)snprintf(name, sizeof name, "data/image%02d.png", k);
+    tiny_picture(name, SIZE, px);
 }
 
 static zs_model_config tiny_model(void)
 {
-    zs_model_config c = {.name = "tiny",
-                         .image_size = SIZE,
-                         .channels = 1,
-                         .fit = "crop",
-                         .unet = {.in_channels = 1,
-                                  .out_channels = 1,
-                                  .model_channels = 8,
-                                  .embed_channels = 16,
-                                  .levels = 2,
-                                  .ch = {8, 16},
-                                  .num_res_blocks = 1,
-                                  .attn_levels = 2,
-                                  .heads = 1,
-                                  .z_dim = 12,
-                                  .dropout = 0.1},
-                         .sem_encoder = {.in_channels = 1,
-                                         .levels = 2,
-                                         .ch = {8, 16},
-                                         .num_res_blocks = 1,
-                                         .attn_levels = 2,
-                                         .heads = 1,
-                                         .z_dim = 12},
-                         .diffusion = zs_process_diffae,
-                         .latent = zs_process_diffae_latent};
+    zs_model_config c = tiny_autoencoder(12);
+    c.unet.attn_levels = c.sem_encoder.attn_levels = 1u << 1;
+    c.unet.dropout = 0.1;
     return c;
 }
 
-static zs_train_config tiny_run(const char *out)
+static zs_train_config tiny_run(const char *run)
 {
     zs_train_config c = zs_train_defaults();
     c.model = tiny_model();
@@ -85,8 +56,8 @@ static zs_train_config tiny_run(const char *out)
     c.micro_batch = 3;
     c.seed = 11;
     c.images = BATCH * STEPS;
-    c.data = data_dir;
-    c.out = out;
+    c.data = tiny_path("data");
+    c.out = tiny_path("%s", run);
     c.log_steps = 3;
     c.checkpoint_steps = 2;
     c.checkpoint_minutes = 0.0;
@@ -141,8 +112,7 @@ static zs_tensorfile *open_checkpoint(const char *dir, int64_t step)
     zs_error err = {0};
     zs_tensorfile *f = NULL;
     snprintf(name, sizeof name, "checkpoints/step-%08lld.safetensors", (long long)step);
-    if (zs_tensorfile_open(&f, path_of(dir, name), &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_open(&f, path_of(dir, name), &err), &err);
     return f;
 }
 
@@ -205,18 +175,9 @@ static void assert_same_log(const char *a, const char *b)
     }
 }
 
-static int exists(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0;
-}
-
 static void assert_complete(const char *dir)
 {
-    zs_model *m = NULL;
-    zs_error err = {0};
-    if (zs_model_open(&m, path_of(dir, "model.safetensors"), NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    zs_model *m = tiny_open(path_of(dir, "model.safetensors"));
     assert_int_equal(zs_model_configuration(m)->image_size, SIZE);
     assert_int_equal(json_integer_value(json_object_get(zs_model_extra(m), "step")), STEPS);
     zs_model_close(&m);
@@ -225,7 +186,7 @@ static void assert_complete(const char *dir)
 static void test_interrupted(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "interrupted"));
+    const char *const dir = "interrupted";
     zs_train_config c = tiny_run(dir);
     int before = zs_threads_count();
     static const int64_t stops[] = {1, 4, 5, 9, 0};
@@ -240,21 +201,20 @@ static void test_interrupted(void **state)
     assert_same_checkpoint(whole, dir, STEPS);
     assert_same_log(whole, dir);
     assert_complete(dir);
-    assert_true(exists(path_of(dir, "samples/step-00000005.png")));
+    assert_true(tiny_exists(path_of(dir, "samples/step-00000005.png")));
     run_to(&c, 0); /* nothing left to do */
     assert_same_checkpoint(whole, dir, STEPS);
-    free(dir);
 }
 
 /* The last three of steps 2, 4, 6, 8, 10. */
 static void test_keeps_the_newest(void **state)
 {
     (void)state;
-    assert_false(exists(path_of(whole, "checkpoints/step-00000004.safetensors")));
-    assert_true(exists(path_of(whole, "checkpoints/step-00000006.safetensors")));
-    assert_true(exists(path_of(whole, "checkpoints/step-00000008.safetensors")));
-    assert_true(exists(path_of(whole, "checkpoints/step-00000010.safetensors")));
-    assert_true(exists(path_of(whole, "config.json")));
+    assert_false(tiny_exists(path_of(whole, "checkpoints/step-00000004.safetensors")));
+    assert_true(tiny_exists(path_of(whole, "checkpoints/step-00000006.safetensors")));
+    assert_true(tiny_exists(path_of(whole, "checkpoints/step-00000008.safetensors")));
+    assert_true(tiny_exists(path_of(whole, "checkpoints/step-00000010.safetensors")));
+    assert_true(tiny_exists(path_of(whole, "config.json")));
 }
 
 static void flip_byte(const char *path, long offset)
@@ -273,7 +233,7 @@ static void flip_byte(const char *path, long offset)
 static void test_damaged(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "damaged"));
+    const char *const dir = "damaged";
     zs_train_config c = tiny_run(dir);
     c.checkpoint_steps = 1;
     c.keep = 8;
@@ -288,9 +248,7 @@ static void test_damaged(void **state)
     watch w = {0};
     zs_train_report r;
     zs_error err;
-    int status = run(&c, &w, &r, &err);
-    if (status < 0)
-        fail_msg("%s", err.message);
+    must(run(&c, &w, &r, &err), &err);
     assert_int_equal(r.start_step, 3);
     for (int step = 4; step <= 7; step++) {
         char name[32];
@@ -300,37 +258,32 @@ static void test_damaged(void **state)
     }
     assert_same_checkpoint(whole, dir, STEPS);
     assert_same_log(whole, dir);
-    free(dir);
 }
 
 static void test_all_damaged(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "ruined"));
+    const char *const dir = "ruined";
     zs_train_config c = tiny_run(dir);
     run_to(&c, 2);
     assert_int_equal(truncate(path_of(dir, "checkpoints/step-00000002.safetensors"), 99), 0);
     watch w = {0};
     zs_error err;
-    assert_int_equal(run(&c, &w, NULL, &err), ZS_E_FORMAT);
-    assert_non_null(strstr(err.message, dir));
-    free(dir);
+    must_refuse(run(&c, &w, NULL, &err), &err, ZS_E_FORMAT, c.out);
 }
 
 static void refuse(const zs_train_config *c, const char *field)
 {
     watch w = {0};
     zs_error err;
-    assert_int_equal(run(c, &w, NULL, &err), ZS_E_INVALID);
-    if (!strstr(err.message, field))
-        fail_msg("'%s' does not name %s", err.message, field);
+    must_refuse(run(c, &w, NULL, &err), &err, ZS_E_INVALID, field);
     assert_int_equal(w.calls, 0);
 }
 
 static void test_changed(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "changed"));
+    const char *const dir = "changed";
     const zs_train_config c = tiny_run(dir);
     zs_train_config d;
     run_to(&c, 3);
@@ -342,26 +295,22 @@ static void test_changed(void **state)
     d = c, d.model.unet.embed_channels = 32, refuse(&d, "embed_channels 16, not 32");
     write_image(IMAGES); /* one more image */
     refuse(&c, "data_images 10, not 11");
-    char *extra = strdup(path_of(data_dir, "image10.png"));
-    assert_int_equal(unlink(extra), 0);
-    free(extra);
+    assert_int_equal(unlink(path_of("data", "image10.png")), 0);
     d = c, d.keep = 1, d.micro_batch = 6, d.log_steps = 1; /* these may change */
     run_to(&d, 0);
-    free(dir);
 }
 
 static void test_lock(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "locked"));
+    const char *const dir = "locked";
     zs_train_config c = tiny_run(dir);
     zs_rundir d = {0};
     zs_error err = {0};
-    assert_int_equal(zs_rundir_open(&d, dir, &err), ZS_OK);
+    assert_int_equal(zs_rundir_open(&d, c.out, &err), ZS_OK);
     refuse(&c, "another process is training");
     zs_rundir_close(&d);
     run_to(&c, 1);
-    free(dir);
 }
 
 /* Killed writers' temporary files are neither resumed from nor left behind. */
@@ -373,33 +322,31 @@ static void test_leftovers(void **state)
         "tensorboard/events.out.tfevents.zsem.tmp-a1b2c3"};
     enum { NAMES = sizeof names / sizeof *names };
     (void)state;
-    char *dir = strdup(path_of(root, "leftovers"));
+    const char *const dir = "leftovers";
     zs_train_config c = tiny_run(dir);
     run_to(&c, 2);
-    char *log = strdup(path_of(dir, "log.jsonl"));
     for (int i = 0; i < NAMES; i++) {
         FILE *f = fopen(path_of(dir, names[i]), "w");
         assert_non_null(f);
         fputs("half", f);
         fclose(f);
     }
-    FILE *f = fopen(log, "a"); /* lines of steps that were lost, the last one cut off */
+    /* lines of steps that were lost, the last one cut off */
+    FILE *f = fopen(path_of(dir, "log.jsonl"), "a");
     assert_non_null(f);
     fputs("{\"step\":3,\"loss\":9}\n{\"step\":6,\"lo", f);
     fclose(f);
     run_to(&c, 0);
     for (int i = 0; i < NAMES; i++)
-        assert_false(exists(path_of(dir, names[i])));
+        assert_false(tiny_exists(path_of(dir, names[i])));
     assert_same_checkpoint(whole, dir, STEPS);
     assert_same_log(whole, dir);
-    free(log);
-    free(dir);
 }
 
 static void test_numbers_go_wrong(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "nan"));
+    const char *const dir = "nan";
     zs_train_config c = tiny_run(dir);
     c.optim.lr = 1e30;
     c.optim.warmup = 0;
@@ -418,15 +365,14 @@ static void test_numbers_go_wrong(void **state)
     assert_non_null(strstr(err.message, text));
     assert_true(r.step < STEPS);
     snprintf(text, sizeof text, "checkpoints/step-%08d.safetensors", (int)r.step + 1);
-    assert_false(exists(path_of(dir, text)));
-    free(dir);
+    assert_false(tiny_exists(path_of(dir, text)));
 }
 
 /* The same sums in another order: equal to rounding, not to the bit. */
 static void test_micro_batches(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "micro"));
+    const char *const dir = "micro";
     zs_train_config c = tiny_run(dir);
     c.micro_batch = 0;
     run_to(&c, 0);
@@ -438,47 +384,42 @@ static void test_micro_batches(void **state)
     c.micro_batch = 4;
     watch w = {0};
     zs_error err;
-    assert_int_equal(run(&c, &w, NULL, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "--micro-batch 3"));
-    free(dir);
+    must_refuse(run(&c, &w, NULL, &err), &err, ZS_E_INVALID, "--micro-batch 3");
 }
 
 /* Recomputed activations, dropout masks included, are the ones that were dropped. */
 static void test_recompute(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "recompute"));
+    const char *const dir = "recompute";
     zs_train_config c = tiny_run(dir);
     c.exec_flags = ZS_EXEC_RECOMPUTE | ZS_EXEC_POISON;
     run_to(&c, 0);
     assert_same_checkpoint(whole, dir, STEPS);
-    free(dir);
 }
 
 static void test_ddpm(void **state)
 {
     (void)state;
-    char *one = strdup(path_of(root, "ddpm1")), *two = strdup(path_of(root, "ddpm2"));
+    const char *const one = "ddpm1", *const two = "ddpm2";
     zs_train_config c = tiny_run(one);
     c.model.unet.z_dim = 0;
     zs_model_config_clear(&c.model, ZS_BOX_ENCODER);
     c.preview_images = BATCH * STEPS;
     run_to(&c, 0);
-    assert_true(exists(path_of(one, "samples/step-00000010.png")));
-    c.out = two;
+    assert_true(tiny_exists(path_of(one, "samples/step-00000010.png")));
+    c.out = tiny_path("%s", two);
     run_to(&c, 6);
     run_to(&c, 0);
     assert_same_checkpoint(one, two, STEPS);
     assert_complete(one);
-    free(one);
-    free(two);
 }
 
 /* A step actually learns: the loss of the same data falls. */
 static void test_learns(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "learns"));
+    const char *const dir = "learns";
     zs_train_config c = tiny_run(dir);
     c.images = BATCH * 150;
     c.log_steps = 25;
@@ -486,20 +427,17 @@ static void test_learns(void **state)
     c.dropout = 0.0;
     watch w = {0};
     zs_error err;
-    int status = run(&c, &w, NULL, &err);
-    if (status < 0)
-        fail_msg("%s", err.message);
+    must(run(&c, &w, NULL, &err), &err);
     double step[16], loss[16];
     assert_int_equal(read_log(dir, step, loss, 16), 6);
     print_message("loss %.3f -> %.3f\n", loss[0], loss[5]);
     assert_true(loss[5] < 0.75 * loss[0]);
-    free(dir);
 }
 
 static void test_bad_options(void **state)
 {
     (void)state;
-    char *dir = strdup(path_of(root, "never"));
+    const char *const dir = "never";
     const zs_train_config c = tiny_run(dir);
     zs_train_config d;
     d = c, d.batch = 0, refuse(&d, "batch");
@@ -510,44 +448,17 @@ static void test_bad_options(void **state)
     d = c, d.optim.lr = -1.0, refuse(&d, "learning rate");
     d = c, d.backend = "abacus", refuse(&d, "abacus");
     d = c, d.loader_threads = 0, refuse(&d, "loader");
-    assert_false(exists(dir)); /* refused before anything was written */
-    free(dir);
+    assert_false(tiny_exists(c.out)); /* refused before anything was written */
 }
 
 static int setup(void **state)
 {
-    (void)state;
-    assert_non_null(mkdtemp(root));
-    snprintf(data_dir, sizeof data_dir, "%s/data", root);
-    snprintf(whole, sizeof whole, "%s/whole", root);
-    assert_int_equal(mkdir(data_dir, 0755), 0);
+    if (tiny_setup(state) != 0)
+        return -1;
     for (int i = 0; i < IMAGES; i++)
         write_image(i);
     zs_train_config c = tiny_run(whole);
     run_to(&c, 0);
-    return 0;
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *d = opendir(path);
-    for (struct dirent *e; d && (e = readdir(d)) != NULL;) {
-        char sub[512];
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        snprintf(sub, sizeof sub, "%.250s/%.250s", path, e->d_name);
-        if (unlink(sub) != 0)
-            remove_tree(sub);
-    }
-    if (d)
-        closedir(d);
-    rmdir(path);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    remove_tree(root);
     return 0;
 }
 
@@ -562,5 +473,5 @@ int main(void)
         cmocka_unit_test(test_ddpm),          cmocka_unit_test(test_learns),
         cmocka_unit_test(test_bad_options),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

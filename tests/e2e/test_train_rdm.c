@@ -1,161 +1,54 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem train prior --arch rdm and what is drawn from it, on a tiny autoencoder and on the encoder
  * of one alone. */
-#include "io/io.h"
-#include "models/models.h"
 #include "tasks/drawcodes.h"
-#include "zsem/task.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 
-enum { IMAGES = 40, SIZE = 8, DIM = 12 };
+#include "tests/e2e/taskkit.h"
+#include "tests/e2e/trainkit.h"
+#include "tests/unit/must.h"
 
-static char root[] = "/tmp/zsem-rdm-XXXXXX";
+enum { IMAGES = 40, DIM = 12 };
 
-static const char *path_of(const char *name)
-{
-    static char buf[32][256];
-    static int next;
-    char *p = buf[next++ % 32];
-    (void)snprintf(p, sizeof buf[0], "%s/%s", root, name);
-    return p;
-}
-
-static void must(int status, const zs_error *err)
-{
-    if (status < 0)
-        fail_msg("%s", err->message);
-}
-
-/* Weights of a tiny autoencoder, or of its encoder alone. */
-static void write_base(const char *path, bool alone)
-{
-    zs_error err = {0};
-    zs_model_config c = {.name = "tiny",
-                         .image_size = SIZE,
-                         .channels = 1,
-                         .fit = "crop",
-                         .unet = {.in_channels = 1,
-                                  .out_channels = 1,
-                                  .model_channels = 8,
-                                  .embed_channels = 16,
-                                  .levels = 2,
-                                  .ch = {8, 16},
-                                  .num_res_blocks = 1,
-                                  .heads = 1,
-                                  .z_dim = DIM},
-                         .sem_encoder = {.in_channels = 1,
-                                         .levels = 2,
-                                         .ch = {8, 16},
-                                         .num_res_blocks = 1,
-                                         .heads = 1,
-                                         .z_dim = DIM},
-                         .diffusion = zs_process_diffae,
-                         .latent = zs_process_diffae_latent};
-    zs_params *ps = NULL;
-    if (alone)
-        zs_model_config_clear(&c, ZS_BOX_GENERATOR);
-    must(zs_model_layout(&ps, &c, &err), &err);
-    float *w = zs_alloc((size_t)zs_params_numel(ps), sizeof *w);
-    zs_params_init(ps, w, 3);
-    for (int64_t i = 0; i < zs_params_numel(ps); i++) /* what starts at zero would give nothing */
-        w[i] += 0.02f * sinf((float)i);
-    const zs_bundle b = {.config = &c, .params = ps, .weights = w};
-    must(zs_bundle_write(path, &b, ZS_F32, &err), &err);
-    zs_free(w);
-    zs_params_free(&ps);
-}
-
-/* Two classes: bright on the left, bright on the right; and images without a class. */
+/* An autoencoder and the encoder of it alone; pictures of two classes, and without a class. */
 static int setup(void **state)
 {
-    (void)state;
-    if (!mkdtemp(root))
+    if (tiny_setup(state) != 0)
         return -1;
-    const char *const dirs[] = {"data", "data/left", "data/right", "plain"};
-    for (int i = 0; i < 4; i++)
-        if (mkdir(path_of(dirs[i]), 0700) != 0)
-            return -1;
-    for (int k = 0; k < IMAGES; k++) {
-        uint8_t px[SIZE * SIZE];
-        char name[64];
-        zs_error err = {0};
-        for (int i = 0; i < SIZE * SIZE; i++)
-            px[i] = (uint8_t)((i % SIZE < SIZE / 2) == k % 2 ? 200 + k % 7 : 20 + i + k % 11);
-        const zs_image im = {.w = SIZE, .h = SIZE, .c = 1, .px = px};
-        (void)snprintf(name, sizeof name, "data/%s/%02d.png", k % 2 ? "left" : "right", k);
-        must(zs_image_write_png(path_of(name), &im, &err), &err);
-        (void)snprintf(name, sizeof name, "plain/%02d.png", k);
-        must(zs_image_write_png(path_of(name), &im, &err), &err);
-    }
-    write_base(path_of("base.safetensors"), false);
-    write_base(path_of("encoder.safetensors"), true);
+    zs_model_config c = tiny_autoencoder(DIM);
+    tiny_bundle("base.safetensors", &c, 3, NULL, ZS_F32);
+    zs_model_config_clear(&c, ZS_BOX_GENERATOR);
+    tiny_bundle("encoder.safetensors", &c, 3, NULL, ZS_F32);
+    tiny_halves("data", IMAGES, true);
+    tiny_halves("plain", IMAGES, false);
     return 0;
-}
-
-static int teardown(void **state)
-{
-    char cmd[128];
-    (void)state;
-    (void)snprintf(cmd, sizeof cmd, "rm -rf %s", root);
-    return system(cmd);
-}
-
-typedef struct option {
-    const char *name, *value; /* value NULL: a flag */
-} option;
-
-static int call(const char *task, const char *first, const char *second, const option *o,
-                zs_error *err)
-{
-    zs_task_call *c = NULL;
-    zs_task_result r = {0};
-    must(zs_task_call_new(&c, task, err), err);
-    must(zs_task_call_add(c, first, err), err);
-    if (second)
-        must(zs_task_call_add(c, second, err), err);
-    for (; o->name; o++)
-        must(zs_task_call_set(c, o->name, o->value, err), err);
-    int status = zs_task_run(c, NULL, &r, err);
-    zs_task_result_clear(&r);
-    zs_task_call_free(&c);
-    return status;
 }
 
 static int train(const char *base, const char *data, const char *out, const char *steps,
                  bool classes, zs_error *err)
 {
-    const option o[] = {{"data", path_of(data)},
-                        {"out", path_of(out)},
-                        {"arch", "rdm"},
-                        {"set", "width=16"},
-                        {"set", "blocks=2"},
-                        {"set", "bottleneck=24"},
-                        {"set", "time_channels=8"},
-                        {"set", "class_dim=6"},
-                        {"batch", "16"},
-                        {"steps", steps},
-                        {"checkpoint-every", "3"},
-                        {classes ? "class-cond" : NULL, NULL},
-                        {NULL, NULL}};
-    return call("train", "prior", path_of(base), o, err);
-}
-
-static zs_model *open_run(const char *name)
-{
-    zs_model *m = NULL;
-    zs_error err = {0};
-    must(zs_model_open(&m, path_of(name), NULL, &err), &err);
-    return m;
+    const task_option o[] = {{"data", tiny_path("%s", data)},
+                             {"out", tiny_path("%s", out)},
+                             {"arch", "rdm"},
+                             {"set", "width=16"},
+                             {"set", "blocks=2"},
+                             {"set", "bottleneck=24"},
+                             {"set", "time_channels=8"},
+                             {"set", "class_dim=6"},
+                             {"batch", "16"},
+                             {"steps", steps},
+                             {"checkpoint-every", "3"},
+                             {classes ? "class-cond" : NULL, NULL},
+                             {NULL, NULL}};
+    return task_run(NULL, "train", TASK_ARGS("prior", tiny_path("%s", base)), o, err);
 }
 
 /* Stopped after four steps and gone on with: the same bits as eight at once. */
@@ -166,17 +59,15 @@ static void resumes(void **state)
     must(train("base.safetensors", "data", "whole", "8", true, &err), &err);
     must(train("base.safetensors", "data", "cut", "4", true, &err), &err);
     must(train("base.safetensors", "data", "cut", "8", true, &err), &err);
-    zs_model *a = open_run("whole"), *b = open_run("cut");
+    tiny_same_weights("whole", "cut");
+    zs_model *a = tiny_open(tiny_path("whole"));
     const zs_model_config *c = zs_model_configuration(a);
     assert_true(zs_model_has(a, ZS_BOX_GENERATOR) && zs_model_has(a, ZS_BOX_ENCODER));
     assert_int_equal(c->rdm.blocks, 2);
     assert_int_equal(c->rdm.z_dim, DIM);
     assert_int_equal(c->rdm.classes, 2);
     assert_string_equal(c->latent.spacing, "ldm");
-    assert_memory_equal(zs_model_weights(a), zs_model_weights(b),
-                        (size_t)zs_params_numel(zs_model_params(a)) * sizeof(float));
     zs_model_close(&a);
-    zs_model_close(&b);
 }
 
 /* The prior of a frozen encoder is a model of its own, and says which encoder. */
@@ -185,7 +76,7 @@ static void stands_alone(void **state)
     (void)state;
     zs_error err = {0};
     must(train("encoder.safetensors", "plain", "alone", "3", false, &err), &err);
-    zs_model *m = open_run("alone");
+    zs_model *m = tiny_open(tiny_path("alone"));
     const zs_model_config *c = zs_model_configuration(m);
     assert_true(zs_model_has(m, ZS_BOX_PRIOR) && !zs_model_has(m, ZS_BOX_ENCODER));
     assert_int_equal(c->rdm.classes, 1);
@@ -203,7 +94,7 @@ static void draws(void **state)
     float z[4][6 * DIM];
     int64_t tried;
     const int64_t cls[] = {0, 1, -1, -1}, batch[] = {6, 6, 6, 2};
-    zs_model *m = open_run("whole");
+    zs_model *m = tiny_open(tiny_path("whole"));
     for (int i = 0; i < 4; i++) {
         const zs_code_draw d = {
             .model = m, .steps = 10, .eta = 1.0, .seed = 5, .batch = batch[i], .cls = cls[i]};
@@ -219,49 +110,37 @@ static void draws(void **state)
             assert_true(fabsf(got - z[3][i * DIM + k]) <= 1e-4f * fabsf(got) + 1e-5f);
         }
     zs_model_close(&m);
-    const option o[] = {{"n", "3"},     {"steps", "5"},         {"prior-steps", "10"},
-                        {"class", "1"}, {"out", path_of("s1")}, {NULL, NULL}};
-    const option any[] = {{"n", "2"}, {"steps", "5"}, {"out", path_of("s")}, {NULL, NULL}};
-    must(call("sample", path_of("whole"), NULL, o, &err), &err);
-    must(call("sample", path_of("whole"), NULL, any, &err), &err);
-}
-
-static void refuse(int status, const zs_error *err, const char *text)
-{
-    assert_int_equal(status, ZS_E_INVALID);
-    if (!strstr(err->message, text))
-        fail_msg("'%s' does not say '%s'", err->message, text);
+    const char *const whole[] = {tiny_path("whole"), NULL};
+    json_decref(task_must("sample", whole,
+                          TASK_OPTIONS({"n", "3"}, {"steps", "5"}, {"prior-steps", "10"},
+                                       {"class", "1"}, {"out", tiny_path("s1")})));
+    json_decref(task_must("sample", whole,
+                          TASK_OPTIONS({"n", "2"}, {"steps", "5"}, {"out", tiny_path("s")})));
 }
 
 static void refuses(void **state)
 {
     (void)state;
     zs_error err = {0};
-    refuse(train("base.safetensors", "plain", "x", "2", true, &err), &err, "no classes");
+    must_refuse(train("base.safetensors", "plain", "x", "2", true, &err), &err, ZS_E_INVALID,
+                "no classes");
+    const task_option data = {"data", tiny_path("data")}, out = {"out", tiny_path("x")};
     const struct {
-        const char *text;
-        option o;
+        const char *words;
+        task_option o;
     } bad[] = {{"--arch foo", {"arch", "foo"}},
                {"only an rdm", {"class-cond", NULL}},
                {"do not go together", {"preset", "rdm-small"}},
                {"a prior has the keys", {"set", "width=4"}}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        const option o[] = {{"data", path_of("data")},
-                            {"out", path_of("x")},
-                            bad[i].o,
-                            {i == 0 ? NULL : "arch", "latent_mlp"},
-                            {NULL, NULL}};
-        err = (zs_error){0};
-        refuse(call("train", "prior", path_of("base.safetensors"), o, &err), &err, bad[i].text);
+        const task_option o[] = {
+            data, out, bad[i].o, {i == 0 ? NULL : "arch", "latent_mlp"}, {NULL, NULL}};
+        task_refused("train", TASK_ARGS("prior", tiny_path("base.safetensors")), o, bad[i].words);
     }
-    const struct {
-        const char *text, *name, *value;
-    } draw[] = {{"knows 2 classes", "class", "2"}, {"past the end", "prior-steps", "1000"}};
-    for (size_t i = 0; i < 2; i++) {
-        const option o[] = {{"out", path_of("x")}, {draw[i].name, draw[i].value}, {NULL, NULL}};
-        err = (zs_error){0};
-        refuse(call("sample", path_of("whole"), NULL, o, &err), &err, draw[i].text);
-    }
+    task_refused("sample", TASK_ARGS(tiny_path("whole")), TASK_OPTIONS(out, {"class", "2"}),
+                 "knows 2 classes");
+    task_refused("sample", TASK_ARGS(tiny_path("whole")),
+                 TASK_OPTIONS(out, {"prior-steps", "1000"}), "past the end");
 }
 
 int main(void)
@@ -272,5 +151,5 @@ int main(void)
         cmocka_unit_test(draws),
         cmocka_unit_test(refuses),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }
