@@ -14,6 +14,8 @@ extern zs_backend zs_backend_cuda, zs_backend_cuda_f32;
 #include "tensor/ops.def"
 #undef OP
 
+extern const zs_packer zs_cuda_conv2d_packer;
+
 /* The device that opening takes, counted over those that CUDA_VISIBLE_DEVICES leaves: 0 unless a
  * rank of several on this machine picks its own. ZS_E_INVALID once another is open. */
 int zs_cuda_select(int device, zs_error *err);

@@ -16,43 +16,7 @@
     }                                                                     \
     const zs_kernel zs_cuda_##name = {run_##name, NULL};
 
-PENDING(conv2d)
-PENDING(conv2d_dx)
-PENDING(conv2d_dw)
-PENDING(conv_relu)
-PENDING(linear)
-PENDING(linear_dx)
-PENDING(linear_dw)
-PENDING(attention)
-PENDING(attention_bwd)
 
-PENDING(layernorm)
-PENDING(layernorm_bwd)
-PENDING(gate)
-PENDING(gate_bwd)
-PENDING(tokens)
-PENDING(tokens_bwd)
-PENDING(take_row)
-PENDING(take_row_bwd)
-PENDING(batchnorm)
-PENDING(upsample2)
-PENDING(downsample2)
-PENDING(concat)
-PENDING(slice)
-PENDING(broadcast_hw)
-PENDING(timestep)
-PENDING(embed)
-PENDING(embed_bwd)
-PENDING(patches)
-PENDING(unpatch)
-PENDING(substitute)
-PENDING(substitute_bwd)
-PENDING(loss)
-PENDING(loss_bwd)
-PENDING(loss_vlb)
-PENDING(loss_vlb_bwd)
-PENDING(accumulate)
-PENDING(pool)
 
 #define PENDING_REMOTE(NAME, ...)                                 \
     int zs_cuda_##NAME(__VA_ARGS__, zs_error *err)                \

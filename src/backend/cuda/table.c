@@ -13,6 +13,11 @@ static const zs_kernel *kernel(zs_op op)
     return table[op];
 }
 
+static const zs_packer *packer(zs_op op)
+{
+    return op == ZS_OP_CONV2D ? &zs_cuda_conv2d_packer : NULL;
+}
+
 static const zs_remote remote = {
     .open = zs_cuda_open,
     .alloc_host = zs_cuda_alloc_host,
@@ -36,6 +41,7 @@ zs_backend zs_backend_cuda = {
     .kernel = kernel,
     .alloc = zs_cuda_alloc,
     .release = zs_cuda_release,
+    .packer = packer,
     .remote = &remote,
     .bf16 = true,
 };
@@ -45,5 +51,6 @@ zs_backend zs_backend_cuda_f32 = {
     .kernel = kernel,
     .alloc = zs_cuda_alloc,
     .release = zs_cuda_release,
+    .packer = packer,
     .remote = &remote,
 };

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolutions as execution plans of cuDNN's backend graph API (cudnn_graph.h). A plan can be made
+ * with no device at hand, for one that a file describes; running one takes the device. */
+#ifndef ZS_BACKEND_CUDA_DNN_H
+#define ZS_BACKEND_CUDA_DNN_H
+
+#include "backend/cuda/conv_shape.h"
+#include "backend/cuda/device.h"
+
+/* What plans are made for: the device of a handle, or one whose properties are described. */
+typedef struct zs_dnn_target {
+    cudnnHandle_t handle;
+    cudnnBackendDescriptor_t properties;
+} zs_dnn_target;
+
+/* The device that JSON text describes, as cuDNN writes it. */
+int zs_dnn_target_new(zs_dnn_target *out, const char *json, zs_error *err);
+/* The properties of a handle's device, without the handle itself. */
+int zs_dnn_target_of(zs_dnn_target *out, cudnnHandle_t handle, zs_error *err);
+void zs_dnn_target_free(zs_dnn_target *t);
+
+/* What identifies a plan among those of one convolution, in any process on the same device and
+ * library: its engine and its settings, as "62:2=5,14=3". */
+enum { ZS_DNN_TAG = 160 };
+
+typedef struct zs_dnn_plan {
+    cudnnBackendDescriptor_t desc; /* NULL: none */
+    size_t workspace;
+    char tag[ZS_DNN_TAG];
+} zs_dnn_plan;
+
+enum { ZS_DNN_PLANS = 12 };
+
+/* Why candidates were left out, for tests and messages. */
+typedef struct zs_dnn_tally {
+    int offered;   /* by the heuristics */
+    int refused;   /* by us: other bits each time, less precision, compiled while running, listed */
+    int unusable;  /* by cuDNN, when the plan was made */
+    int too_large; /* workspaces */
+} zs_dnn_tally;
+
+/* The first `max` <= ZS_DNN_PLANS usable plans, best guess first, whose workspaces are at most
+ * `limit` bytes; returns how many. All of them give the same bits each time they are run. With
+ * `tag`, only the plan of that tag. tally may be NULL. */
+int zs_dnn_plans(zs_dnn_plan *out, int max, const zs_cuda_conv *c, const zs_dnn_target *t,
+                 size_t limit, const char *tag, zs_dnn_tally *tally);
+void zs_dnn_plan_free(zs_dnn_plan *p);
+
+/* Queues it; b is NULL without c.bias. The plan's workspace is 64-byte aligned, tensors 16. */
+cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, void *w, void *y,
+                         const void *b, void *ws);
+
+#endif
