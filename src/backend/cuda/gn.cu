@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* GroupNorm with adaptive scales, activation and dropout, and its gradient.
  *
- * z = a*(x - mean) + b with a = rstd*gamma(1+scale)(1+cond) and b = (beta(1+scale) + shift)(1+cond),
- * y = dropout(act(z)). z is not kept: the backward pass makes it again from x, and the mask from
- * its counters. The mean is taken off first, as a mean far above the deviation would cost digits in
- * a*x.
+ * z = a*(x - mean) + b with a = rstd*gamma(1+scale)(1+cond), b = (beta(1+scale) + shift)(1+cond),
+ * and y = dropout(act(z)). z is not kept: the backward pass makes it again from x, and the mask
+ * from its counters. The mean is taken off first, as a mean far above the deviation would cost
+ * digits in a*x.
  *
  * Bytes moved, in tensors of x's size: forward 3 (x for the sums, x and y), backward 5 (x and dy
  * twice, dx). Samples that fit into the L2 cache are read from it the second time, the blocks being

@@ -115,6 +115,17 @@ template <int V> static __device__ __forceinline__ void store(bf16 *p, const flo
         put(p, r[0]);
 }
 
+/* V elements from p, which is only as aligned as its type where `vector` is false. */
+template <int V, class T>
+static __device__ __forceinline__ void load_any(float (&r)[V], const T *p, bool vector)
+{
+    if (V == 1 || vector)
+        load(r, p);
+    else
+        for (int j = 0; j < V; j++)
+            r[j] = to_float(p[j]);
+}
+
 /* ---- which instance of a kernel ---- */
 
 template <class T> static inline T *at(const zs_view *v)
