@@ -55,8 +55,8 @@ static zs_train_config tiny_run(const char *out, zs_model *encoder, int64_t clas
     c.flip = 0.5;
     c.seed = 5;
     c.images = BATCH * STEPS;
-    c.data = tiny_path("data");
-    c.out = tiny_path("%s", out);
+    c.data = scratch_path("data");
+    c.out = scratch_path("%s", out);
     c.log_steps = 1;
     c.checkpoint_minutes = 0.0;
     c.preview_images = BATCH * STEPS;
@@ -69,14 +69,14 @@ static void resumes(void **state)
 {
     (void)state;
     const zs_ui stop = tiny_stop_at(&half);
-    zs_model *e = tiny_open(tiny_path("ae.safetensors"));
+    zs_model *e = tiny_open(scratch_path("ae.safetensors"));
     zs_train_config c = tiny_run("whole", e, 0);
     tiny_train(&c, NULL, ZS_OK, NULL);
-    c.out = tiny_path("halves");
+    c.out = scratch_path("halves");
     tiny_train(&c, &stop, ZS_E_CANCELLED, NULL);
     tiny_train(&c, NULL, ZS_OK, NULL);
     tiny_same_weights("whole", "halves");
-    assert_true(tiny_exists(tiny_path("whole/samples/step-00000012.png")));
+    assert_true(tiny_exists(scratch_path("whole/samples/step-00000012.png")));
     zs_model_close(&e);
 }
 
@@ -89,7 +89,7 @@ static void generates_from_representations(void **state)
     float x[2 * SIZE * SIZE], z[2 * DIM];
     zs_shape xs = zs_shape4(2, SIZE, SIZE, 1);
     zs_source *s = NULL;
-    assert_int_equal(zs_source_open(&s, tiny_path("data"), &err), ZS_OK);
+    assert_int_equal(zs_source_open(&s, scratch_path("data"), &err), ZS_OK);
     for (int i = 0; i < 2; i++)
         assert_int_equal(
             zs_source_read_float(s, i * PER_CLASS, SIZE, 1, ZS_FIT_CROP, x + i * SIZE * SIZE, &err),
@@ -120,7 +120,7 @@ static void joins_with_its_encoder_alone(void **state)
     tiny_open_refused(tiny_joined("whole", "other.safetensors:encoder"), "representations of tiny");
     tiny_open_refused(tiny_joined("ae.safetensors", "whole"), "FILE:encoder+prior");
     tiny_open_refused(tiny_joined("ae.safetensors:prior", "whole"), "none of the boxes");
-    m = tiny_open(tiny_path("ae.safetensors:generator"));
+    m = tiny_open(scratch_path("ae.safetensors:generator"));
     assert_false(zs_model_has(m, ZS_BOX_ENCODER));
     assert_true(zs_model_configuration(m)->rep_fingerprint[0] != 0);
     zs_model_close(&m);
@@ -131,12 +131,12 @@ static void statistics_stay_with_their_prior(void **state)
 {
     (void)state;
     static const float ones[DIM] = {1, 1, 1, 1, 1, 1};
-    zs_model *m = tiny_open(tiny_path("ae.safetensors"));
+    zs_model *m = tiny_open(scratch_path("ae.safetensors"));
     const zs_model_config c = *zs_model_configuration(m);
     zs_model_close(&m);
     tiny_bundle("stats.safetensors", &c, 3, ones, ZS_F32);
     write_rdm("rdm.safetensors");
-    m = tiny_open(tiny_path("stats.safetensors"));
+    m = tiny_open(scratch_path("stats.safetensors"));
     assert_non_null(zs_model_z_mean(m));
     zs_model_close(&m);
     tiny_open_refused(tiny_joined("stats.safetensors", "rdm.safetensors"), "statistics of codes");
@@ -153,11 +153,11 @@ static void learns_from_classes(void **state)
     zs_train_config c = tiny_run("classes", NULL, CLASSES);
     zs_error err = {0};
     tiny_train(&c, NULL, ZS_OK, NULL);
-    c.out = tiny_path("classes-halves");
+    c.out = scratch_path("classes-halves");
     tiny_train(&c, &stop, ZS_E_CANCELLED, NULL);
     tiny_train(&c, NULL, ZS_OK, NULL);
     tiny_same_weights("classes", "classes-halves");
-    zs_model *m = tiny_open(tiny_path("classes"));
+    zs_model *m = tiny_open(scratch_path("classes"));
     float x[SIZE * SIZE], eps[2 * SIZE * SIZE];
     const int64_t t = 3, past = CLASSES;
     zs_shape xs = zs_shape4(1, SIZE, SIZE, 1);
@@ -172,7 +172,7 @@ static void learns_from_classes(void **state)
 static void needs_its_conditions(void **state)
 {
     (void)state;
-    zs_model *e = tiny_open(tiny_path("ae.safetensors"));
+    zs_model *e = tiny_open(scratch_path("ae.safetensors"));
     zs_train_config c = tiny_run("none", e, 0);
     c.encoder = NULL;
     tiny_train(&c, NULL, ZS_E_INVALID, NULL);
@@ -181,7 +181,7 @@ static void needs_its_conditions(void **state)
 
 static int set_up(void **state)
 {
-    if (tiny_setup(state) != 0)
+    if (scratch_make(state) != 0)
         return -1;
     const zs_model_config ae = tiny_autoencoder(DIM);
     tiny_halves("data", CLASSES * PER_CLASS, true);
@@ -201,5 +201,5 @@ int main(void)
         cmocka_unit_test(learns_from_classes),
         cmocka_unit_test(needs_its_conditions),
     };
-    return cmocka_run_group_tests(tests, set_up, tiny_teardown);
+    return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }

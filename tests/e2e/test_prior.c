@@ -27,29 +27,31 @@ static void encodes_once(void **state)
 {
     (void)state;
     zs_error err = {0};
-    zs_model *m = tiny_open(tiny_path("base.safetensors"));
+    zs_model *m = tiny_open(scratch_path("base.safetensors"));
     zs_source *s = NULL, *other = NULL;
     zs_codes whole = {0}, cut = {0};
     const double at = 1.0;
     const zs_ui stop = tiny_stop_at(&at);
-    assert_int_equal(zs_source_open(&s, tiny_path("data"), &err), ZS_OK);
-    assert_int_equal(zs_codes_load(&whole, tiny_path("w.safetensors"), m, s, 3, NULL, &err), ZS_OK);
-    assert_int_equal(zs_codes_load(&cut, tiny_path("c.safetensors"), m, s, 3, &stop, &err),
+    assert_int_equal(zs_source_open(&s, scratch_path("data"), &err), ZS_OK);
+    assert_int_equal(zs_codes_load(&whole, scratch_path("w.safetensors"), m, s, 3, NULL, &err),
+                     ZS_OK);
+    assert_int_equal(zs_codes_load(&cut, scratch_path("c.safetensors"), m, s, 3, &stop, &err),
                      ZS_E_CANCELLED);
-    assert_true(tiny_exists(tiny_path("c.safetensors.part")));
+    assert_true(tiny_exists(scratch_path("c.safetensors.part")));
     err = (zs_error){0};
     /* a row that a killed process left behind its last whole batch is made again, with the batch */
-    assert_int_equal(truncate(tiny_path("c.safetensors.part"), 64 + 5 * DIM * sizeof(float)), 0);
-    assert_int_equal(zs_codes_load(&cut, tiny_path("c.safetensors"), m, s, 3, NULL, &err), ZS_OK);
-    assert_false(tiny_exists(tiny_path("c.safetensors.part")));
+    assert_int_equal(truncate(scratch_path("c.safetensors.part"), 64 + 5 * DIM * sizeof(float)), 0);
+    assert_int_equal(zs_codes_load(&cut, scratch_path("c.safetensors"), m, s, 3, NULL, &err),
+                     ZS_OK);
+    assert_false(tiny_exists(scratch_path("c.safetensors.part")));
     assert_int_equal(cut.n, IMAGES);
     assert_memory_equal(cut.z, whole.z, 3 * IMAGES * DIM * sizeof(float));
     for (int64_t k = 0; k < DIM; k++) /* z-normalised over everything */
         assert_true(whole.std[k] > 0.0f && isfinite(whole.mean[k]));
     assert_true(memcmp(whole.z, whole.z + IMAGES * DIM, IMAGES * DIM * sizeof(float)) != 0);
     zs_codes_free(&cut);
-    assert_int_equal(zs_source_open(&other, tiny_path("data/left"), &err), ZS_OK);
-    must_refuse(zs_codes_load(&cut, tiny_path("w.safetensors"), m, other, 3, NULL, &err), &err,
+    assert_int_equal(zs_source_open(&other, scratch_path("data/left"), &err), ZS_OK);
+    must_refuse(zs_codes_load(&cut, scratch_path("w.safetensors"), m, other, 3, NULL, &err), &err,
                 ZS_E_INVALID, "w.safetensors");
     zs_codes_free(&whole);
     zs_source_close(&s);
@@ -72,8 +74,8 @@ static zs_train_config prior_run(zs_model *m, const char *out)
     c.optim.lr = 3e-3;
     c.optim.ema = 0.9;
     c.images = 32 * 60;
-    c.data = tiny_path("data");
-    c.out = tiny_path("%s", out);
+    c.data = scratch_path("data");
+    c.out = scratch_path("%s", out);
     c.log_steps = 10;
     c.checkpoint_steps = 20;
     c.preview_images = 32 * 60;
@@ -84,19 +86,19 @@ static void prior_resumes(void **state)
 {
     (void)state;
     zs_train_report r;
-    zs_model *m = tiny_open(tiny_path("base.safetensors"));
+    zs_model *m = tiny_open(scratch_path("base.safetensors"));
     const double at = 32 * 33;
     const zs_ui stop = tiny_stop_at(&at);
     zs_train_config c = prior_run(m, "whole");
     tiny_train(&c, NULL, ZS_OK, &r);
     assert_true(r.rep_fd >= 0.0 && isfinite(r.rep_fd));
     assert_true(r.loss < 0.8); /* E|eps| of a guess of 0 */
-    c.out = tiny_path("cut");
+    c.out = scratch_path("cut");
     tiny_train(&c, &stop, ZS_E_CANCELLED, &r);
     tiny_train(&c, NULL, ZS_OK, &r);
     assert_int_equal(r.step, 60);
     tiny_same_weights("whole", "cut");
-    zs_model *cut = tiny_open(tiny_path("cut"));
+    zs_model *cut = tiny_open(scratch_path("cut"));
     assert_true(zs_model_has(cut, ZS_BOX_PRIOR) && zs_model_z_mean(cut));
     zs_model_close(&cut);
     c.views = 1; /* another run than the folder's */
@@ -109,7 +111,7 @@ static void prior_resumes(void **state)
 static void same_file(const char *a, const char *b)
 {
     char x[4096], y[4096];
-    FILE *f = fopen(tiny_path("%s", a), "rb"), *g = fopen(tiny_path("%s", b), "rb");
+    FILE *f = fopen(scratch_path("%s", a), "rb"), *g = fopen(scratch_path("%s", b), "rb");
     assert_non_null(f);
     assert_non_null(g);
     size_t n = fread(x, 1, sizeof x, f), m = fread(y, 1, sizeof y, g);
@@ -122,32 +124,32 @@ static void same_file(const char *a, const char *b)
 static void probes_and_samples(void **state)
 {
     (void)state;
-    const char *const whole[] = {"probe", tiny_path("whole"), NULL};
-    const char *const probe[] = {tiny_path("probe"), NULL};
+    const char *const whole[] = {"probe", scratch_path("whole"), NULL};
+    const char *const probe[] = {scratch_path("probe"), NULL};
     const task_option steps = {"steps", "5"}, plain = {"device", "cpu-ref"};
     json_t *j = task_must("train", whole,
-                          TASK_OPTIONS({"data", tiny_path("data")}, {"out", probe[0]},
+                          TASK_OPTIONS({"data", scratch_path("data")}, {"out", probe[0]},
                                        {"images", "6400"}, {"set", "lr=0.02"}));
     assert_true(json_number_value(json_object_get(j, "mean_auroc")) > 0.95);
     json_decref(j);
     /* the number of an image decides what it is, not how many there are */
     json_decref(task_must("sample", probe,
-                          TASK_OPTIONS({"n", "5"}, steps, plain, {"out", tiny_path("s5")})));
+                          TASK_OPTIONS({"n", "5"}, steps, plain, {"out", scratch_path("s5")})));
     json_decref(task_must("sample", probe,
                           TASK_OPTIONS({"n", "3"}, steps, {"batch", "2"}, plain,
-                                       {"predict-x0", NULL}, {"out", tiny_path("s3")})));
+                                       {"predict-x0", NULL}, {"out", scratch_path("s3")})));
     same_file("s5/000002.png", "s3/000002.png");
-    assert_true(tiny_exists(tiny_path("s3/predict-x0.png")));
+    assert_true(tiny_exists(scratch_path("s3/predict-x0.png")));
     j = task_must(
         "sample", probe,
-        TASK_OPTIONS({"n", "4"}, {"steps", "2"}, {"attr", "left"}, {"out", tiny_path("sl")}));
+        TASK_OPTIONS({"n", "4"}, {"steps", "2"}, {"attr", "left"}, {"out", scratch_path("sl")}));
     double rate = json_number_value(json_object_get(j, "acceptance_rate"));
     assert_true(rate > 0.02 && rate <= 1.0);
     json_decref(j);
     json_decref(task_must(
-        "edit", TASK_ARGS(probe[0], tiny_path("data/left/01.png")),
-        TASK_OPTIONS({"attr", "right=0.5"}, {"strip", "3"}, steps, {"out", tiny_path("e")})));
-    assert_true(tiny_exists(tiny_path("e/edit-000-02.png")));
+        "edit", TASK_ARGS(probe[0], scratch_path("data/left/01.png")),
+        TASK_OPTIONS({"attr", "right=0.5"}, {"strip", "3"}, steps, {"out", scratch_path("e")})));
+    assert_true(tiny_exists(scratch_path("e/edit-000-02.png")));
 }
 
 /* One clear sentence each, and no folder of samples. */
@@ -165,15 +167,16 @@ static void refuses(void **state)
                  {"probe", {"sampler", "ddim-invert"}, "dpm++2m"},
                  {"whole", {"attr", "left"}, "zsem train probe"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        task_refused("sample", TASK_ARGS(tiny_path("%s", cases[i].model)),
-                     TASK_OPTIONS(cases[i].o, {"out", tiny_path("no")}), cases[i].says);
-    const char *const train[] = {"probe", tiny_path("base.safetensors"), NULL};
-    const task_option data = {"data", tiny_path("data")};
-    task_refused("train", train, TASK_OPTIONS(data, {"out", tiny_path("few")}, {"shots", "1000"}),
+        task_refused("sample", TASK_ARGS(scratch_path("%s", cases[i].model)),
+                     TASK_OPTIONS(cases[i].o, {"out", scratch_path("no")}), cases[i].says);
+    const char *const train[] = {"probe", scratch_path("base.safetensors"), NULL};
+    const task_option data = {"data", scratch_path("data")};
+    task_refused("train", train,
+                 TASK_OPTIONS(data, {"out", scratch_path("few")}, {"shots", "1000"}),
                  "1000 are needed");
-    task_refused("train", train, TASK_OPTIONS(data, {"out", tiny_path("whole")}),
+    task_refused("train", train, TASK_OPTIONS(data, {"out", scratch_path("whole")}),
                  "is the folder of a training run"); /* a run of its own */
-    assert_false(tiny_exists(tiny_path("no")));
+    assert_false(tiny_exists(scratch_path("no")));
 }
 
 /* ---- probes on codes that are made up ---- */
@@ -272,7 +275,7 @@ static void moves(void **state)
 
 static int setup(void **state)
 {
-    if (tiny_setup(state) != 0)
+    if (scratch_make(state) != 0)
         return -1;
     const zs_model_config c = tiny_autoencoder(DIM);
     tiny_halves("data", IMAGES, true);
@@ -290,5 +293,5 @@ int main(void)
         cmocka_unit_test(probes_and_samples),
         cmocka_unit_test(refuses),
     };
-    return cmocka_run_group_tests(tests, setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, setup, scratch_remove);
 }

@@ -23,7 +23,7 @@ static const char whole[] = "whole"; /* the run that nothing interrupts */
 
 static const char *path_of(const char *run, const char *name)
 {
-    return tiny_path("%s/%s", run, name);
+    return scratch_path("%s/%s", run, name);
 }
 
 static void write_image(int k)
@@ -56,8 +56,8 @@ static zs_train_config tiny_run(const char *run)
     c.micro_batch = 3;
     c.seed = 11;
     c.images = BATCH * STEPS;
-    c.data = tiny_path("data");
-    c.out = tiny_path("%s", run);
+    c.data = scratch_path("data");
+    c.out = scratch_path("%s", run);
     c.log_steps = 3;
     c.checkpoint_steps = 2;
     c.checkpoint_minutes = 0.0;
@@ -408,7 +408,7 @@ static void test_ddpm(void **state)
     c.preview_images = BATCH * STEPS;
     run_to(&c, 0);
     assert_true(tiny_exists(path_of(one, "samples/step-00000010.png")));
-    c.out = tiny_path("%s", two);
+    c.out = scratch_path("%s", two);
     run_to(&c, 6);
     run_to(&c, 0);
     assert_same_checkpoint(one, two, STEPS);
@@ -453,7 +453,7 @@ static void test_bad_options(void **state)
 
 static int setup(void **state)
 {
-    if (tiny_setup(state) != 0)
+    if (scratch_make(state) != 0)
         return -1;
     for (int i = 0; i < IMAGES; i++)
         write_image(i);
@@ -473,5 +473,5 @@ int main(void)
         cmocka_unit_test(test_ddpm),          cmocka_unit_test(test_learns),
         cmocka_unit_test(test_bad_options),
     };
-    return cmocka_run_group_tests(tests, setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, setup, scratch_remove);
 }

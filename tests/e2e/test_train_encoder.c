@@ -43,8 +43,8 @@ static zs_train_config tiny_run(const char *out)
     c.flip = 0.0;
     c.seed = 5;
     c.images = BATCH * STEPS;
-    c.data = c.val = tiny_path("data");
-    c.out = tiny_path("%s", out);
+    c.data = c.val = scratch_path("data");
+    c.out = scratch_path("%s", out);
     c.log_steps = 0;
     c.checkpoint_minutes = 0.0;
     return c;
@@ -54,7 +54,7 @@ static void read_images(float *x)
 {
     zs_error err = {0};
     zs_source *s = NULL;
-    assert_int_equal(zs_source_open(&s, tiny_path("data"), &err), ZS_OK);
+    assert_int_equal(zs_source_open(&s, scratch_path("data"), &err), ZS_OK);
     for (int64_t i = 0; i < CLASSES * PER_CLASS; i++)
         assert_int_equal(
             zs_source_read_float(s, i, SIZE, 1, ZS_FIT_CROP, x + i * SIZE * SIZE, &err), ZS_OK);
@@ -69,7 +69,7 @@ static void test_learns(void **state)
     zs_error err = {0};
     int right = 0;
     tiny_train(&c, NULL, ZS_OK, NULL);
-    zs_model *m = tiny_open(tiny_path("whole"));
+    zs_model *m = tiny_open(scratch_path("whole"));
     assert_false(zs_model_has(m, ZS_BOX_GENERATOR));
     assert_true(zs_model_has(m, ZS_BOX_ENCODER));
     read_images(x);
@@ -93,7 +93,7 @@ static void test_has_no_generator(void **state)
     (void)state;
     const int64_t t = 5;
     zs_error err = {0};
-    zs_model *m = tiny_open(tiny_path("whole"));
+    zs_model *m = tiny_open(scratch_path("whole"));
     zs_shape xs = zs_shape4(1, SIZE, SIZE, 1);
     assert_int_equal(zs_model_encode(m, z, x, xs, &err), ZS_OK);
     assert_int_equal(zs_model_eps(m, eps, x, xs, &t, &(zs_cond){.z = z}, &err), ZS_E_INVALID);
@@ -124,7 +124,7 @@ static void test_single_images(void **state)
     int warnings = 0;
     const zs_ui ui = {.ctx = &warnings, .log = count_warnings};
     zs_train_config c = tiny_run("single");
-    c.data = tiny_path("renamed");
+    c.data = scratch_path("renamed");
     c.val = NULL;
     c.images = BATCH;
     tiny_train(&c, &ui, ZS_OK, NULL);
@@ -139,7 +139,7 @@ static void test_refuses(void **state)
 {
     (void)state;
     zs_train_config c = tiny_run("refused");
-    c.data = tiny_path("data/class0");
+    c.data = scratch_path("data/class0");
     tiny_train_refused(&c, "classes come from first-level folders");
     c = tiny_run("refused");
     c.model.classes = CLASSES + 1;
@@ -147,9 +147,9 @@ static void test_refuses(void **state)
     c.model.classes = 1;
     tiny_train_refused(&c, "classes is 1");
     c = tiny_run("refused");
-    c.val = tiny_path("data/class0");
+    c.val = scratch_path("data/class0");
     tiny_train_refused(&c, "class0 has ");
-    c.val = tiny_path("renamed");
+    c.val = scratch_path("renamed");
     tiny_train_refused(&c, "class 1 is called class2");
 }
 
@@ -157,10 +157,10 @@ static void test_refuses(void **state)
 static void test_commands_refuse_it(void **state)
 {
     (void)state;
-    const char *const a = tiny_path("data/class0/image0.png"),
-                      *b = tiny_path("data/class1/image0.png");
-    const char *const one[] = {tiny_path("whole"), a, NULL}, *const two[] = {one[0], a, b, NULL};
-    const task_option out[] = {{"out", tiny_path("no")}, {NULL, NULL}};
+    const char *const a = scratch_path("data/class0/image0.png"),
+                      *b = scratch_path("data/class1/image0.png");
+    const char *const one[] = {scratch_path("whole"), a, NULL}, *const two[] = {one[0], a, b, NULL};
+    const task_option out[] = {{"out", scratch_path("no")}, {NULL, NULL}};
     task_refused("vary", one, out, "generator");
     task_refused("interpolate", two, out, "generator");
     task_refused("reconstruct", one, out, "generator");
@@ -169,7 +169,7 @@ static void test_commands_refuse_it(void **state)
 
 static int setup(void **state)
 {
-    if (tiny_setup(state) != 0)
+    if (scratch_make(state) != 0)
         return -1;
     for (int k = 0; k < CLASSES; k++) { /* as many classes, but not the same ones */
         write_image(k == 1 ? "renamed/other" : "renamed/class", k, 0);
@@ -189,5 +189,5 @@ int main(void)
         cmocka_unit_test(test_single_images),
         cmocka_unit_test(test_refuses),
     };
-    return cmocka_run_group_tests(tests, setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, setup, scratch_remove);
 }

@@ -53,8 +53,8 @@ static double loss_on(uint64_t seed)
     c.optim.lr = 1e-2;
     c.batch = BATCH;
     c.images = BATCH * STEPS;
-    c.data = tiny_path("data");
-    c.out = tiny_path("run%d", (int)seed);
+    c.data = scratch_path("data");
+    c.out = scratch_path("run%d", (int)seed);
     c.preview_images = BATCH * STEPS;
     tiny_train(&c, NULL, ZS_OK, &report);
     zs_model_close(&m);
@@ -73,7 +73,7 @@ static void learns_latents(void **state)
 
 static int set_up(void **state)
 {
-    if (tiny_setup(state) != 0)
+    if (scratch_make(state) != 0)
         return -1;
     write_images();
     return 0;
@@ -82,5 +82,5 @@ static int set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(learns_latents)};
-    return cmocka_run_group_tests(tests, set_up, tiny_teardown);
+    return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }

@@ -21,7 +21,7 @@ enum { IMAGES = 40, DIM = 12 };
 /* An autoencoder and the encoder of it alone; pictures of two classes, and without a class. */
 static int setup(void **state)
 {
-    if (tiny_setup(state) != 0)
+    if (scratch_make(state) != 0)
         return -1;
     zs_model_config c = tiny_autoencoder(DIM);
     tiny_bundle("base.safetensors", &c, 3, NULL, ZS_F32);
@@ -35,8 +35,8 @@ static int setup(void **state)
 static int train(const char *base, const char *data, const char *out, const char *steps,
                  bool classes, zs_error *err)
 {
-    const task_option o[] = {{"data", tiny_path("%s", data)},
-                             {"out", tiny_path("%s", out)},
+    const task_option o[] = {{"data", scratch_path("%s", data)},
+                             {"out", scratch_path("%s", out)},
                              {"arch", "rdm"},
                              {"set", "width=16"},
                              {"set", "blocks=2"},
@@ -48,7 +48,7 @@ static int train(const char *base, const char *data, const char *out, const char
                              {"checkpoint-every", "3"},
                              {classes ? "class-cond" : NULL, NULL},
                              {NULL, NULL}};
-    return task_run(NULL, "train", TASK_ARGS("prior", tiny_path("%s", base)), o, err);
+    return task_run(NULL, "train", TASK_ARGS("prior", scratch_path("%s", base)), o, err);
 }
 
 /* Stopped after four steps and gone on with: the same bits as eight at once. */
@@ -60,7 +60,7 @@ static void resumes(void **state)
     must(train("base.safetensors", "data", "cut", "4", true, &err), &err);
     must(train("base.safetensors", "data", "cut", "8", true, &err), &err);
     tiny_same_weights("whole", "cut");
-    zs_model *a = tiny_open(tiny_path("whole"));
+    zs_model *a = tiny_open(scratch_path("whole"));
     const zs_model_config *c = zs_model_configuration(a);
     assert_true(zs_model_has(a, ZS_BOX_GENERATOR) && zs_model_has(a, ZS_BOX_ENCODER));
     assert_int_equal(c->rdm.blocks, 2);
@@ -76,7 +76,7 @@ static void stands_alone(void **state)
     (void)state;
     zs_error err = {0};
     must(train("encoder.safetensors", "plain", "alone", "3", false, &err), &err);
-    zs_model *m = tiny_open(tiny_path("alone"));
+    zs_model *m = tiny_open(scratch_path("alone"));
     const zs_model_config *c = zs_model_configuration(m);
     assert_true(zs_model_has(m, ZS_BOX_PRIOR) && !zs_model_has(m, ZS_BOX_ENCODER));
     assert_int_equal(c->rdm.classes, 1);
@@ -94,7 +94,7 @@ static void draws(void **state)
     float z[4][6 * DIM];
     int64_t tried;
     const int64_t cls[] = {0, 1, -1, -1}, batch[] = {6, 6, 6, 2};
-    zs_model *m = tiny_open(tiny_path("whole"));
+    zs_model *m = tiny_open(scratch_path("whole"));
     for (int i = 0; i < 4; i++) {
         const zs_code_draw d = {
             .model = m, .steps = 10, .eta = 1.0, .seed = 5, .batch = batch[i], .cls = cls[i]};
@@ -110,12 +110,12 @@ static void draws(void **state)
             assert_true(fabsf(got - z[3][i * DIM + k]) <= 1e-4f * fabsf(got) + 1e-5f);
         }
     zs_model_close(&m);
-    const char *const whole[] = {tiny_path("whole"), NULL};
+    const char *const whole[] = {scratch_path("whole"), NULL};
     json_decref(task_must("sample", whole,
                           TASK_OPTIONS({"n", "3"}, {"steps", "5"}, {"prior-steps", "10"},
-                                       {"class", "1"}, {"out", tiny_path("s1")})));
+                                       {"class", "1"}, {"out", scratch_path("s1")})));
     json_decref(task_must("sample", whole,
-                          TASK_OPTIONS({"n", "2"}, {"steps", "5"}, {"out", tiny_path("s")})));
+                          TASK_OPTIONS({"n", "2"}, {"steps", "5"}, {"out", scratch_path("s")})));
 }
 
 static void refuses(void **state)
@@ -124,7 +124,7 @@ static void refuses(void **state)
     zs_error err = {0};
     must_refuse(train("base.safetensors", "plain", "x", "2", true, &err), &err, ZS_E_INVALID,
                 "no classes");
-    const task_option data = {"data", tiny_path("data")}, out = {"out", tiny_path("x")};
+    const task_option data = {"data", scratch_path("data")}, out = {"out", scratch_path("x")};
     const struct {
         const char *words;
         task_option o;
@@ -135,11 +135,12 @@ static void refuses(void **state)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         const task_option o[] = {
             data, out, bad[i].o, {i == 0 ? NULL : "arch", "latent_mlp"}, {NULL, NULL}};
-        task_refused("train", TASK_ARGS("prior", tiny_path("base.safetensors")), o, bad[i].words);
+        task_refused("train", TASK_ARGS("prior", scratch_path("base.safetensors")), o,
+                     bad[i].words);
     }
-    task_refused("sample", TASK_ARGS(tiny_path("whole")), TASK_OPTIONS(out, {"class", "2"}),
+    task_refused("sample", TASK_ARGS(scratch_path("whole")), TASK_OPTIONS(out, {"class", "2"}),
                  "knows 2 classes");
-    task_refused("sample", TASK_ARGS(tiny_path("whole")),
+    task_refused("sample", TASK_ARGS(scratch_path("whole")),
                  TASK_OPTIONS(out, {"prior-steps", "1000"}), "past the end");
 }
 
@@ -151,5 +152,5 @@ int main(void)
         cmocka_unit_test(draws),
         cmocka_unit_test(refuses),
     };
-    return cmocka_run_group_tests(tests, setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, setup, scratch_remove);
 }

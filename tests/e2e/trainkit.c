@@ -14,54 +14,11 @@
 #include "data/data.h"
 #include "tests/e2e/trainkit.h"
 #include "tests/unit/must.h"
-
-/* ---- the folder ---- */
-
-static char root[] = "/tmp/zsem-train-XXXXXX";
-
-/* Paths are kept, so that none turns into another one while a test still has it. */
-static struct path {
-    struct path *next;
-    char text[512];
-} * paths;
-
-int tiny_setup(void **state)
-{
-    (void)state;
-    return mkdtemp(root) ? 0 : -1;
-}
-
-int tiny_teardown(void **state)
-{
-    char command[64];
-    (void)state;
-    while (paths) {
-        struct path *next = paths->next;
-        free(paths);
-        paths = next;
-    }
-    (void)snprintf(command, sizeof command, "rm -rf %s", root);
-    return system(command);
-}
-
-const char *tiny_path(const char *fmt, ...)
-{
-    va_list args;
-    struct path *p = malloc(sizeof *p);
-    assert_non_null(p);
-    p->next = paths;
-    paths = p;
-    size_t n = (size_t)snprintf(p->text, sizeof p->text, "%s/", root);
-    va_start(args, fmt);
-    int more = vsnprintf(p->text + n, sizeof p->text - n, fmt, args);
-    va_end(args);
-    assert_true(more >= 0 && n + (size_t)more < sizeof p->text);
-    return p->text;
-}
+#include "tests/unit/scratch.h"
 
 const char *tiny_joined(const char *a, const char *b)
 {
-    return tiny_path("%s,%s/%s", a, root, b);
+    return scratch_path("%s,%s/%s", a, scratch_dir(), b);
 }
 
 bool tiny_exists(const char *path)
@@ -76,7 +33,7 @@ void tiny_picture(const char *name, int side, const uint8_t *px)
 {
     zs_error err = {0};
     char folder[512];
-    const char *path = tiny_path("%s", name);
+    const char *path = scratch_path("%s", name);
     const zs_image im = {.w = side, .h = side, .c = 1, .px = (uint8_t *)(uintptr_t)px};
     (void)snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     must(zs_mkdirs(folder, &err), &err);
@@ -158,7 +115,7 @@ void tiny_bundle(const char *name, const zs_model_config *c, uint64_t seed, cons
     zs_error err = {0};
     float *w = tiny_weights(&ps, c, seed);
     const zs_bundle b = {.config = c, .params = ps, .weights = w, .z_mean = stats, .z_std = stats};
-    must(zs_bundle_write(tiny_path("%s", name), &b, dtype, &err), &err);
+    must(zs_bundle_write(scratch_path("%s", name), &b, dtype, &err), &err);
     zs_free(w);
     zs_params_free(&ps);
 }
@@ -181,7 +138,7 @@ void tiny_open_refused(const char *spec, const char *words)
 
 void tiny_same_weights(const char *a, const char *b)
 {
-    zs_model *m = tiny_open(tiny_path("%s", a)), *n = tiny_open(tiny_path("%s", b));
+    zs_model *m = tiny_open(scratch_path("%s", a)), *n = tiny_open(scratch_path("%s", b));
     int64_t count = zs_params_numel(zs_model_params(m));
     assert_int_equal(count, zs_params_numel(zs_model_params(n)));
     assert_memory_equal(zs_model_weights(m), zs_model_weights(n), (size_t)count * sizeof(float));

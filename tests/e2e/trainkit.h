@@ -4,15 +4,12 @@
 #ifndef TESTS_E2E_TRAINKIT_H
 #define TESTS_E2E_TRAINKIT_H
 
+#include "tests/unit/scratch.h"
 #include "train/train.h"
 
-/* ---- the folder of a test program ---- */
+/* ---- files of the scratch folder (tests/unit/scratch.h) ---- */
 
-int tiny_setup(void **state);    /* makes it */
-int tiny_teardown(void **state); /* removes it with all that is in it */
-
-/* A path below it, or one path of several that are joined ("a,b"); valid until the teardown. */
-const char *tiny_path(const char *fmt, ...) ZS_PRINTF(1, 2);
+/* "<folder>/<a>,<folder>/<b>" */
 const char *tiny_joined(const char *a, const char *b);
 
 bool tiny_exists(const char *path);

@@ -11,37 +11,21 @@
 #include "io/io.h"
 #include "tests/golden/applykit.h"
 #include "tests/unit/must.h"
-
-static char folder[] = "/tmp/zsem-apply-XXXXXX";
-static char in_path[64], out_path[64];
+#include "tests/unit/scratch.h"
 
 int apply_setup(void **state)
 {
-    (void)state;
-    if (!mkdtemp(folder))
-        return -1;
-    (void)snprintf(in_path, sizeof in_path, "%s/in.safetensors", folder);
-    (void)snprintf(out_path, sizeof out_path, "%s/out.safetensors", folder);
-    return 0;
+    return scratch_make(state);
 }
 
 int apply_teardown(void **state)
 {
-    (void)state;
-    (void)remove(in_path);
-    (void)remove(out_path);
-    (void)remove(apply_path("bundle.safetensors"));
+    static const char *const names[] = {"in", "out", "bundle"};
+    for (int i = 0; i < 3; i++)
+        (void)remove(scratch_path("%s.safetensors", names[i]));
     golden_cleanup();
-    return rmdir(folder);
-}
-
-const char *apply_path(const char *name)
-{
-    static char path[8][96];
-    static int next;
-    char *p = path[next++ % 8];
-    (void)snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
+    int left = scratch_files(), status = scratch_remove(state);
+    return left == 0 ? status : -1;
 }
 
 /* The tensor with data of its own. */
@@ -75,7 +59,7 @@ void apply_input(zs_tensorfile *f, const apply_tensor *r)
         assert_true(n < sizeof t / sizeof t[0]);
         t[n] = renamed(f, &r[n]);
     }
-    must(zs_safetensors_write(in_path, t, n, NULL, &err), &err);
+    must(zs_safetensors_write(scratch_path("in.safetensors"), t, n, NULL, &err), &err);
     for (size_t i = 0; i < n; i++)
         zs_free((void *)(uintptr_t)t[i].data);
 }
@@ -89,8 +73,9 @@ void apply_input_of(const char *set, const char *file, const apply_tensor *r)
 
 int apply_call(const char *function, const char *model, const task_option *options, zs_error *err)
 {
-    task_option all[16] = {
-        {"model", model}, {"in", in_path}, {"out", out_path}}; /* the rest ends it */
+    task_option all[16] = {{"model", model},
+                           {"in", scratch_path("in.safetensors")},
+                           {"out", scratch_path("out.safetensors")}}; /* the rest ends it */
     for (size_t n = 3; options && options->name; options++) {
         assert_true(n + 1 < sizeof all / sizeof all[0]);
         all[n++] = *options;
@@ -116,7 +101,7 @@ zs_tensorfile *apply_output(void)
 {
     zs_tensorfile *f = NULL;
     zs_error err = {0};
-    must(zs_tensorfile_open(&f, out_path, &err), &err);
+    must(zs_tensorfile_open(&f, scratch_path("out.safetensors"), &err), &err);
     return f;
 }
 

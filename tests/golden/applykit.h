@@ -5,14 +5,12 @@
 
 #include "tests/e2e/taskkit.h"
 #include "tests/golden/golden.h"
+#include "tests/unit/scratch.h"
 
-/* A folder for the tests of a program; nothing may be left in it but in.safetensors,
- * out.safetensors and bundle.safetensors. */
+/* Setup and teardown of a program of tests: a scratch folder (tests/unit/scratch.h), where nothing
+ * may be left but in.safetensors, out.safetensors and bundle.safetensors. */
 int apply_setup(void **state);
 int apply_teardown(void **state);
-
-/* "<folder>/<name>", in one of a few static buffers. */
-const char *apply_path(const char *name);
 
 /* One tensor of a golden file under the name that apply wants; a list ends with golden NULL. */
 typedef struct apply_tensor {

@@ -122,15 +122,15 @@ static void becomes_a_bundle(void **state)
     golden_need(SET);
     zs_model *m = NULL;
     zs_error err = {0};
-    const char *bundle = apply_path("bundle.safetensors");
+    const char *bundle = scratch_path("bundle.safetensors");
     must(zs_model_open(&m, model_path, NULL, &err), &err);
     must(zs_model_save(m, bundle, ZS_F32, &err), &err);
     zs_model_close(&m);
     input(fwd);
-    apply_run("eps", apply_path("bundle.safetensors"), NULL);
+    apply_run("eps", scratch_path("bundle.safetensors"), NULL);
     compare("eps", "fwd.out", 1e-5);
     input(start);
-    apply_run("sample", apply_path("bundle.safetensors"), TASK_OPTIONS({"steps", "25"}));
+    apply_run("sample", scratch_path("bundle.safetensors"), TASK_OPTIONS({"steps", "25"}));
     compare("x0", "ddim25.eta0.sample", 1e-3);
 }
 
@@ -171,7 +171,7 @@ static void draw(const char *prior, const task_option *options)
 {
     json_decref(task_must("sample", TASK_ARGS(joined(prior)), options));
     static const char *const names[] = {"000000.png", "000001.png", "grid.png"};
-    const char *folder = apply_path("new");
+    const char *folder = scratch_path("new");
     char path[256];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -188,7 +188,7 @@ static void draws_new_images(void **state)
     golden_need(SET);
     if (!golden_has_file(RDM, "uncond.pth") || !golden_has_file(RDM, "classcond.pth"))
         skip();
-    const task_option out = {"out", apply_path("new")}, n = {"n", "2"};
+    const task_option out = {"out", scratch_path("new")}, n = {"n", "2"};
     const task_option steps = {"steps", "5"}, prior_steps = {"prior-steps", "5"};
     draw("uncond.pth", TASK_OPTIONS(out, n, steps, prior_steps));
     draw("classcond.pth",

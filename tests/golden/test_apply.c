@@ -81,7 +81,7 @@ static void make_moved_input(void)
     const zs_tensorout t[] = {
         {.name = "x_T", .dtype = ZS_F32, .nd = 4, .shape = {2, 3, 32, 32}, .data = x},
         {.name = "z_sem", .dtype = ZS_F32, .nd = 2, .shape = {2, 64}, .data = z}};
-    must(zs_safetensors_write(apply_path("in.safetensors"), t, 2, NULL, &err), &err);
+    must(zs_safetensors_write(scratch_path("in.safetensors"), t, 2, NULL, &err), &err);
     zs_free(x);
     zs_free(z);
     zs_tensorfile_close(&out);

@@ -169,7 +169,7 @@ static void bundles(void **state)
 {
     (void)state;
     need();
-    const char *path = apply_path("bundle.safetensors");
+    const char *path = scratch_path("bundle.safetensors");
     zs_error err = {0};
     for (int i = 0; i < 2; i++) {
         zs_model *m = open_model(checkpoint(variants[i]), false), *again = NULL;
@@ -186,7 +186,7 @@ static void bundles(void **state)
         json_decref(b);
         zs_model_close(&m);
         zs_model_close(&again);
-        apply_all(variants[i], apply_path("bundle.safetensors"));
+        apply_all(variants[i], scratch_path("bundle.safetensors"));
     }
 }
 
@@ -225,7 +225,7 @@ typedef struct edit {
 
 static const char *edited(const edit *e)
 {
-    const char *path = apply_path("edited.safetensors");
+    const char *path = scratch_path("edited.safetensors");
     static zs_tensorout t[512];
     zs_error err = {0};
     size_t n = 0;

@@ -12,6 +12,8 @@
 #include "data/lmdb.h"
 #include "data/shards.h"
 #include "data/tarfile.h"
+#include "tests/unit/scratch.h"
+#include "tests/unit/source_kit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,47 +21,18 @@
 #include <unistd.h>
 #include <zlib.h>
 
-static char dir[64], start[512];
+static char start[512];
 
 static int enter_dir(void **state)
 {
-    (void)state;
-    strcpy(dir, "/tmp/zsem-containers-XXXXXX");
-    return getcwd(start, sizeof start) && mkdtemp(dir) && chdir(dir) == 0 ? 0 : -1;
+    if (!getcwd(start, sizeof start) || scratch_make(state) != 0)
+        return -1;
+    return chdir(scratch_dir());
 }
 
 static int leave_dir(void **state)
 {
-    (void)state;
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return chdir(start) == 0 ? system(command) : -1;
-}
-
-static void put(const char *name, const void *p, size_t n)
-{
-    zs_error err = {0};
-    if (zs_file_write(name, p, n, &err) < 0)
-        fail_msg("%s", err.message);
-}
-
-static zs_source *open_ok(const char *spec)
-{
-    zs_source *s = NULL;
-    zs_error err = {0};
-    if (zs_source_open(&s, spec, &err) < 0)
-        fail_msg("%s: %s", spec, err.message);
-    return s;
-}
-
-static void open_fails(const char *spec, int status, const char *words)
-{
-    zs_source *s = NULL;
-    zs_error err = {0};
-    int got = zs_source_open(&s, spec, &err);
-    assert_null(s);
-    if (got != status || err.status != status || !strstr(err.message, words))
-        fail_msg("%s: status %d, \"%s\"; want %d, \"%s\"", spec, got, err.message, status, words);
+    return chdir(start) == 0 ? scratch_remove(state) : -1;
 }
 
 /* A w x 1 grey PNG whose first pixel is `value`. */
@@ -77,17 +50,6 @@ static void tar_png(zs_strbuf *b, const char *name, int value)
     make_png(&png, &n, 2, value);
     zs_tar_add(b, name, png, n);
     zs_free(png);
-}
-
-static int value_of(const zs_source *s, int64_t i)
-{
-    zs_image im;
-    zs_error err = {0};
-    if (zs_source_read(s, i, 0, &im, &err) < 0)
-        fail_msg("%s", err.message);
-    int v = im.px[0];
-    zs_image_free(&im);
-    return v;
 }
 
 static const char *name_of(const zs_source *s, int64_t i)
@@ -114,13 +76,13 @@ static void tar_samples_have_classes_and_long_names(void **state)
     tar_png(&b, long_name, 12);
     zs_tar_end(&b);
     assert_false(b.failed);
-    put("a.tar", b.s, b.n);
-    zs_source *s = open_ok("a.tar");
+    kit_put("a.tar", b.s, b.n);
+    zs_source *s = kit_source("a.tar");
     assert_int_equal(zs_source_count(s), 3);
     assert_string_equal(name_of(s, 0), "000000.png");
     assert_string_equal(name_of(s, 2), long_name);
-    assert_int_equal(value_of(s, 1), 11);
-    assert_int_equal(value_of(s, 2), 12);
+    assert_int_equal(kit_first_byte(s, 1), 11);
+    assert_int_equal(kit_first_byte(s, 2), 12);
     assert_int_equal(zs_source_class_count(s), 2);
     assert_string_equal(zs_source_class_name(s, 0), "7");
     assert_int_equal(zs_source_label(s, 0), 0);
@@ -135,7 +97,7 @@ static void put_shard(const char *file, const char *name, int value)
     zs_strbuf b = {0};
     tar_png(&b, name, value);
     zs_tar_end(&b);
-    put(file, b.s, b.n);
+    kit_put(file, b.s, b.n);
     zs_strbuf_free(&b);
 }
 
@@ -145,7 +107,7 @@ static void shards_are_named_by_braces_and_wildcards(void **state)
     put_shard("s-08.tar", "x/a.png", 1);
     put_shard("s-09.tar", "y/b.png", 2);
     put_shard("s-10.tar", "y/a.png", 3);
-    zs_source *s = open_ok("s-{08..10}.tar"), *g = open_ok("s-*.tar");
+    zs_source *s = kit_source("s-{08..10}.tar"), *g = kit_source("s-*.tar");
     assert_int_equal(zs_source_count(s), 3);
     assert_string_equal(name_of(s, 2), "y/a.png");
     assert_int_equal(zs_source_class_count(s), 2);
@@ -153,20 +115,20 @@ static void shards_are_named_by_braces_and_wildcards(void **state)
     assert_true(zs_source_fingerprint(s) == zs_source_fingerprint(g));
     zs_source_close(&s);
     zs_source_close(&g);
-    s = open_ok("s-{10,08}.tar");
-    assert_int_equal(value_of(s, 0), 3);
+    s = kit_source("s-{10,08}.tar");
+    assert_int_equal(kit_first_byte(s, 0), 3);
     zs_source_close(&s);
     put_shard("t-1.tar", "a.png", 1);
     put_shard("t-2.tar", "a.png", 2);
-    s = open_ok("t-?.tar"); /* names that shards share get the shard's in front */
+    s = kit_source("t-?.tar"); /* names that shards share get the shard's in front */
     assert_string_equal(name_of(s, 1), "t-2.tar/a.png");
     zs_source_close(&s);
-    open_fails("s-{10..08}.tar", ZS_E_INVALID, "braces must be");
-    open_fails("s-{a..b}.tar", ZS_E_INVALID, "braces must be");
-    open_fails("s-{08.tar", ZS_E_INVALID, "never closed");
-    open_fails("q-*.tar", ZS_E_IO, "matches no file");
-    open_fails("s-{08..11}.tar", ZS_E_IO, "s-11.tar");
-    open_fails("s-{0..9999999}.tar", ZS_E_INVALID, "more than");
+    kit_source_refused("s-{10..08}.tar", ZS_E_INVALID, "braces must be");
+    kit_source_refused("s-{a..b}.tar", ZS_E_INVALID, "braces must be");
+    kit_source_refused("s-{08.tar", ZS_E_INVALID, "never closed");
+    kit_source_refused("q-*.tar", ZS_E_IO, "matches no file");
+    kit_source_refused("s-{08..11}.tar", ZS_E_IO, "s-11.tar");
+    kit_source_refused("s-{0..9999999}.tar", ZS_E_INVALID, "more than");
 }
 
 static void a_tar_cut_anywhere_is_refused(void **state)
@@ -178,26 +140,26 @@ static void a_tar_cut_anywhere_is_refused(void **state)
     size_t members = b.n;
     zs_tar_end(&b);
     for (size_t n = 0; n < members + 512; n += 64) {
-        put("cut.tar", b.s, n);
-        open_fails("cut.tar", ZS_E_FORMAT, "was cut short");
+        kit_put("cut.tar", b.s, n);
+        kit_source_refused("cut.tar", ZS_E_FORMAT, "was cut short");
     }
     b.s[600]++; /* data may be anything, a header may not */
     b.s[3]++;
-    put("cut.tar", b.s, b.n);
-    open_fails("cut.tar", ZS_E_FORMAT, "is not a tar archive");
+    kit_put("cut.tar", b.s, b.n);
+    kit_source_refused("cut.tar", ZS_E_FORMAT, "is not a tar archive");
     zs_strbuf_free(&b);
     zs_strbuf twice = {0};
     tar_png(&twice, "a.png", 1);
     tar_png(&twice, "a.png", 2);
     zs_tar_end(&twice);
-    put("twice.tar", twice.s, twice.n);
-    open_fails("twice.tar", ZS_E_FORMAT, "two images called \"a.png\"");
+    kit_put("twice.tar", twice.s, twice.n);
+    kit_source_refused("twice.tar", ZS_E_FORMAT, "two images called \"a.png\"");
     zs_strbuf_free(&twice);
     zs_strbuf none = {0};
     zs_tar_add(&none, "a.txt", "x", 1);
     zs_tar_end(&none);
-    put("none.tar", none.s, none.n);
-    open_fails("none.tar", ZS_E_INVALID, "holds no images");
+    kit_put("none.tar", none.s, none.n);
+    kit_source_refused("none.tar", ZS_E_INVALID, "holds no images");
     zs_strbuf_free(&none);
 }
 
@@ -212,8 +174,8 @@ static void bad_classes_in_tar_are_named(void **state)
         tar_png(&b, "a.png", 1);
         zs_tar_add(&b, bad[k][0], bad[k][1], strlen(bad[k][1]));
         zs_tar_end(&b);
-        put("bad.tar", b.s, b.n);
-        open_fails("bad.tar", ZS_E_FORMAT, bad[k][2]);
+        kit_put("bad.tar", b.s, b.n);
+        kit_source_refused("bad.tar", ZS_E_FORMAT, bad[k][2]);
         zs_strbuf_free(&b);
     }
 }
@@ -257,19 +219,19 @@ static zs_source *make_set(int count)
         zs_tar_add(&b, name, json, strlen(json));
     }
     zs_tar_end(&b);
-    put("set.tar", b.s, b.n);
+    kit_put("set.tar", b.s, b.n);
     zs_strbuf_free(&b);
-    return open_ok("set.tar");
+    return kit_source("set.tar");
 }
 
 static void same_images(const zs_source *a, const char *spec)
 {
-    zs_source *b = open_ok(spec);
+    zs_source *b = kit_source(spec);
     bool found[256] = {false};
     assert_int_equal(zs_source_count(a), zs_source_count(b));
     assert_int_equal(zs_source_class_count(a), zs_source_class_count(b));
     for (int64_t i = 0; i < zs_source_count(b); i++) {
-        int v = value_of(b, i), k = zs_source_label(b, i);
+        int v = kit_first_byte(b, i), k = zs_source_label(b, i);
         const char *want = zs_source_class_name(a, zs_source_label(a, v));
         assert_false(found[v]); /* image v of the set has the value v */
         found[v] = true;
@@ -287,18 +249,18 @@ static void sets_survive_every_form(void **state)
     pack(s, "lmdb", "p.lmdb", 0);
     same_images(s, "p.lmdb");
     same_images(s, "lmdb:p.lmdb/data.mdb,1");
-    zs_source *db = open_ok("p.lmdb");
+    zs_source *db = kit_source("p.lmdb");
     assert_string_equal(name_of(db, 17), "000017.png");
     pack(db, "folder", "f", 0);
     zs_source_close(&db);
     same_images(s, "f");
-    zs_source *f = open_ok("f");
+    zs_source *f = kit_source("f");
     assert_string_equal(name_of(f, 0), "a-b/000002.png");
     pack(f, "tar", "shards", 64);
     zs_source_close(&f);
     same_images(s, "shards/*.tar");
     same_images(s, "shards/shard-{000000..000003}.tar");
-    open_fails("shards", ZS_E_INVALID, "shards/*.tar");
+    kit_source_refused("shards", ZS_E_INVALID, "shards/*.tar");
     pack(s, "tar", "q.tar", 0);
     same_images(s, "q.tar");
     zs_source_close(&s);
@@ -363,10 +325,10 @@ static void a_damaged_database_never_leads_outside(void **state)
     }
     zs_free(copy);
     zs_mapfile_close(&m);
-    put("no.mdb", "short", 5);
-    open_fails("no.mdb", ZS_E_FORMAT, "is not an LMDB database");
-    open_fails("lmdb:d.lmdb,77", ZS_E_INVALID, "name another size");
-    open_fails("lmdb:nowhere", ZS_E_IO, "nowhere");
+    kit_put("no.mdb", "short", 5);
+    kit_source_refused("no.mdb", ZS_E_FORMAT, "is not an LMDB database");
+    kit_source_refused("lmdb:d.lmdb,77", ZS_E_INVALID, "name another size");
+    kit_source_refused("lmdb:nowhere", ZS_E_IO, "nowhere");
 }
 
 static void nothing_remains_of_an_abandoned_output(void **state)
@@ -390,7 +352,7 @@ static void nothing_remains_of_an_abandoned_output(void **state)
         assert_int_not_equal(access(outs[k][1], F_OK), 0);
     }
     assert_int_not_equal(system("ls -A | grep -q ."), 0);
-    put("x", "", 0);
+    kit_put("x", "", 0);
     zs_sink *sink = NULL;
     zs_error err = {0};
     const zs_sink_config c = {.size = 1};
@@ -416,7 +378,7 @@ static void hostile_names_stay_inside_the_folder(void **state)
         assert_int_equal(zs_sink_add(sink, &item, &err), ZS_OK);
     }
     assert_int_equal(zs_sink_commit(&sink, &err), ZS_OK);
-    zs_source *s = open_ok("safe"); /* which reads no hidden files */
+    zs_source *s = kit_source("safe"); /* which reads no hidden files */
     assert_int_equal(zs_source_count(s), 3);
     zs_source_close(&s);
     zs_free(png);
@@ -449,10 +411,10 @@ static void cifar_is_read_from_folders_and_archives(void **state)
                  b < 6 ? "cifar-10-batches-bin/data_batch_%d.bin"
                        : "cifar-10-batches-bin/test_batch.bin",
                  b);
-        put(name, batch, sizeof batch);
+        kit_put(name, batch, sizeof batch);
         zs_tar_add(&tar, name, batch, sizeof batch);
     }
-    put("cifar-10-batches-bin/batches.meta.txt", "airplane\nautomobile\n\n", 21);
+    kit_put("cifar-10-batches-bin/batches.meta.txt", "airplane\nautomobile\n\n", 21);
     zs_tar_end(&tar);
     gzFile gz = gzopen("c.tar.gz", "wb");
     gzwrite(gz, tar.s, (unsigned)tar.n);
@@ -461,7 +423,7 @@ static void cifar_is_read_from_folders_and_archives(void **state)
     static const char *const specs[] = {"cifar10:.", "cifar10:cifar-10-batches-bin:train",
                                         "cifar10:c.tar.gz"};
     for (size_t k = 0; k < 3; k++) {
-        zs_source *s = open_ok(specs[k]);
+        zs_source *s = kit_source(specs[k]);
         zs_image im;
         assert_int_equal(zs_source_count(s), 10);
         assert_int_equal(zs_source_class_count(s), 10);
@@ -475,18 +437,18 @@ static void cifar_is_read_from_folders_and_archives(void **state)
         zs_image_free(&im);
         zs_source_close(&s);
     }
-    zs_source *t = open_ok("cifar10:c.tar.gz:test");
+    zs_source *t = kit_source("cifar10:c.tar.gz:test");
     assert_int_equal(zs_source_count(t), 2);
     zs_source_close(&t);
-    open_fails("cifar100:.", ZS_E_IO, "has no file train.bin");
-    open_fails("cifar10:nowhere", ZS_E_IO, "there is no \"nowhere\"");
-    put("cifar-10-batches-bin/data_batch_2.bin", batch, RECORD + 7);
-    open_fails("cifar10:.", ZS_E_FORMAT, "no whole number of images");
+    kit_source_refused("cifar100:.", ZS_E_IO, "has no file train.bin");
+    kit_source_refused("cifar10:nowhere", ZS_E_IO, "there is no \"nowhere\"");
+    kit_put("cifar-10-batches-bin/data_batch_2.bin", batch, RECORD + 7);
+    kit_source_refused("cifar10:.", ZS_E_FORMAT, "no whole number of images");
     batch[0] = 10;
-    put("cifar-10-batches-bin/data_batch_2.bin", batch, sizeof batch);
-    open_fails("cifar10:.", ZS_E_FORMAT, "label 10 of image 0 is above 9");
+    kit_put("cifar-10-batches-bin/data_batch_2.bin", batch, sizeof batch);
+    kit_source_refused("cifar10:.", ZS_E_FORMAT, "label 10 of image 0 is above 9");
     assert_int_equal(truncate("c.tar.gz", 100), 0);
-    open_fails("cifar10:c.tar.gz", ZS_E_FORMAT, "cut short");
+    kit_source_refused("cifar10:c.tar.gz", ZS_E_FORMAT, "cut short");
 }
 
 /* ---- parts ---- */
@@ -497,31 +459,31 @@ static void parts_complement_each_other_and_follow_names(void **state)
     zs_source *s = make_set(200);
     pack(s, "lmdb", "p.lmdb", 0);
     zs_source_close(&s);
-    zs_source *train = open_ok("set.tar:train=0.8"), *val = open_ok("set.tar:val=0.2");
-    zs_source *same = open_ok("p.lmdb:val=0.2");
+    zs_source *train = kit_source("set.tar:train=0.8"), *val = kit_source("set.tar:val=0.2");
+    zs_source *same = kit_source("p.lmdb:val=0.2");
     bool seen[200] = {false};
     int64_t n = zs_source_count(val);
     assert_int_equal(zs_source_count(train) + n, 200);
     assert_true(n > 20 && n < 60);
     for (int64_t i = 0; i < zs_source_count(train); i++)
-        seen[value_of(train, i)] = true;
+        seen[kit_first_byte(train, i)] = true;
     for (int64_t i = 0; i < n; i++) {
-        assert_false(seen[value_of(val, i)]);
-        assert_int_equal(value_of(val, i), value_of(same, i)); /* names went along */
+        assert_false(seen[kit_first_byte(val, i)]);
+        assert_int_equal(kit_first_byte(val, i), kit_first_byte(same, i)); /* names went along */
     }
     assert_int_equal(zs_source_class_count(val), 3);
     assert_true(zs_source_fingerprint(val) != zs_source_fingerprint(train));
     zs_source_close(&train);
     zs_source_close(&val);
     zs_source_close(&same);
-    val = open_ok("set.tar:val");
+    val = kit_source("set.tar:val");
     assert_true(zs_source_count(val) < n);
     zs_source_close(&val);
-    open_fails("set.tar:test", ZS_E_INVALID, "no test part of its own");
-    open_fails("set.tar:val=1.5", ZS_E_INVALID, "above 0 and below 1");
-    open_fails("set.tar:val=x", ZS_E_INVALID, "above 0 and below 1");
-    open_fails("set.tar:val=0.0000001", ZS_E_INVALID, "take a larger share");
-    open_fails("fashion-mnist:val", ZS_E_INVALID, "fashion-mnist:train:val=0.05");
+    kit_source_refused("set.tar:test", ZS_E_INVALID, "no test part of its own");
+    kit_source_refused("set.tar:val=1.5", ZS_E_INVALID, "above 0 and below 1");
+    kit_source_refused("set.tar:val=x", ZS_E_INVALID, "above 0 and below 1");
+    kit_source_refused("set.tar:val=0.0000001", ZS_E_INVALID, "take a larger share");
+    kit_source_refused("fashion-mnist:val", ZS_E_INVALID, "fashion-mnist:train:val=0.05");
 }
 
 static void out_of_memory_is_reported(void **state)

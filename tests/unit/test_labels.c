@@ -7,65 +7,48 @@
 
 #include <cmocka.h>
 
-#include "data/data.h"
+#include "tests/unit/must.h"
+#include "tests/unit/scratch.h"
+#include "tests/unit/source_kit.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static char dir[64];
 static zs_source *folder, *numbered;
-
-static void put(const char *name, const void *p, size_t n)
-{
-    zs_error err = {0};
-    char path[128];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (zs_file_write(path, p, n, &err) < 0)
-        fail_msg("%s", err.message);
-}
 
 static void put_image(const char *name)
 {
-    char path[128];
     uint8_t px[1] = {0};
     const zs_image im = {1, 1, 1, px};
-    snprintf(path, sizeof path, "%s/images/%s", dir, name);
-    assert_int_equal(zs_image_write_png(path, &im, NULL), ZS_OK);
+    assert_int_equal(zs_image_write_png(scratch_path("images/%s", name), &im, NULL), ZS_OK);
 }
 
 /* images/: 000001.png, x/same.png, y/same.png, z.jpg.png; and an IDX file of three. */
 static int make_sources(void **state)
 {
     static const uint8_t idx[] = {0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 7, 8, 9};
-    (void)state;
-    char spec[128];
-    strcpy(dir, "/tmp/zsem-labels-XXXXXX");
-    if (!mkdtemp(dir))
+    char spec[600];
+    if (scratch_make(state) != 0)
         return -1;
-    snprintf(spec, sizeof spec, "%s/images/x", dir);
-    zs_mkdirs(spec, NULL);
-    snprintf(spec, sizeof spec, "%s/images/y", dir);
-    zs_mkdirs(spec, NULL);
+    zs_mkdirs(scratch_path("images/x"), NULL);
+    zs_mkdirs(scratch_path("images/y"), NULL);
     put_image("000001.png");
     put_image("x/same.png");
     put_image("y/same.png");
     put_image("z.jpg.png");
-    put("three", idx, sizeof idx);
-    snprintf(spec, sizeof spec, "%s/images", dir);
-    int status = zs_source_open(&folder, spec, NULL);
-    snprintf(spec, sizeof spec, "idx:%s/three", dir);
-    return status < 0 ? status : zs_source_open(&numbered, spec, NULL);
+    kit_put(scratch_path("three"), idx, sizeof idx);
+    snprintf(spec, sizeof spec, "idx:%s/three", scratch_dir());
+    folder = kit_source(scratch_path("images"));
+    numbered = kit_source(spec);
+    return 0;
 }
 
 static int remove_sources(void **state)
 {
-    (void)state;
-    char command[100];
     zs_source_close(&folder);
     zs_source_close(&numbered);
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
+    return scratch_remove(state);
 }
 
 static char told[2048]; /* all warnings of the last call */

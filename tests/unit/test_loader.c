@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
-#include "data/data.h"
+#include "tests/unit/must.h"
+#include "tests/unit/scratch.h"
+#include "tests/unit/source_kit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,17 +19,17 @@
 
 enum { IMAGES = 23, SIDE = 4, PIXELS = SIDE * SIDE };
 
-static char dir[] = "/tmp/zsem-loader-XXXXXX";
-static char many[64], single[64], broken[64];
+static const char *many, *single, *broken;
 
 /* IDX of n images of 4x4; pixel 0 of image i is i, the others grow from left to right. */
-static void write_idx(char path[64], const char *name, uint8_t n)
+static const char *write_idx(const char *name, uint8_t n)
 {
     uint8_t b[16 + 255 * PIXELS] = {0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, SIDE, 0, 0, 0, SIDE};
     for (int i = 0; i < n * PIXELS; i++)
         b[16 + i] = (uint8_t)(i % PIXELS ? i % SIDE * 50 : i / PIXELS);
-    snprintf(path, 64, "%s/%s", dir, name);
-    assert_int_equal(zs_file_write(path, b, 16 + (size_t)n * PIXELS, NULL), ZS_OK);
+    const char *path = scratch_path("%s", name);
+    kit_put(path, b, 16 + (size_t)n * PIXELS);
+    return path;
 }
 
 /* A folder of ten images, of which 3.png is damaged. */
@@ -35,11 +37,10 @@ static void write_broken(void)
 {
     uint8_t px[PIXELS] = {0};
     zs_image im = {SIDE, SIDE, 1, px};
-    snprintf(broken, sizeof broken, "%s/broken", dir);
+    broken = scratch_path("broken");
     assert_int_equal(zs_mkdirs(broken, NULL), ZS_OK);
     for (int i = 0; i < 10; i++) {
-        char path[80];
-        snprintf(path, sizeof path, "%s/%d.png", broken, i);
+        const char *path = scratch_path("broken/%d.png", i);
         assert_int_equal(i == 3 ? zs_file_write(path, "damaged", 7, NULL)
                                 : zs_image_write_png(path, &im, NULL),
                          ZS_OK);
@@ -48,32 +49,19 @@ static void write_broken(void)
 
 static int make_data(void **state)
 {
-    (void)state;
-    if (!mkdtemp(dir))
+    if (scratch_make(state) != 0)
         return -1;
-    write_idx(many, "many", IMAGES);
-    write_idx(single, "single", 1);
+    many = write_idx("many", IMAGES);
+    single = write_idx("single", 1);
     write_broken();
     return 0;
 }
 
-static int remove_data(void **state)
-{
-    (void)state;
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
-}
-
 static zs_source *source_of(const char *path, bool idx)
 {
-    char spec[80];
-    zs_source *s = NULL;
-    zs_error err = {0};
+    char spec[600];
     snprintf(spec, sizeof spec, "%s%s", idx ? "idx:" : "", path);
-    if (zs_source_open(&s, spec, &err) < 0)
-        fail_msg("%s", err.message);
-    return s;
+    return kit_source(spec);
 }
 
 static zs_loader_config config(int batch, int threads, int prefetch)
@@ -401,5 +389,5 @@ int main(void)
         cmocka_unit_test(bad_settings_are_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
     };
-    return cmocka_run_group_tests(tests, make_data, remove_data);
+    return cmocka_run_group_tests(tests, make_data, scratch_remove);
 }

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "io/tensorwrite.h"
+#include "tests/unit/must.h"
+#include "tests/unit/scratch.h"
 #include "tests/unit/tensor_kit.h"
 
 #include <stdio.h>
@@ -16,19 +18,14 @@
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
-static char path[] = "/tmp/zsem-test-npy-XXXXXX";
+static const char *path;
 
 static int make_path(void **state)
 {
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int remove_path(void **state)
-{
-    (void)state;
-    return unlink(path);
+    if (scratch_make(state) != 0)
+        return -1;
+    path = scratch_path("tensors");
+    return 0;
 }
 
 /* Version 1 (2-byte size) or more (4-byte size). Data bytes are 0, 1, 2, ... Static buffer. */
@@ -270,5 +267,5 @@ int main(void)
         cmocka_unit_test(test_npz_damage),
         cmocka_unit_test(test_allocation_failures),
     };
-    return cmocka_run_group_tests(tests, make_path, remove_path);
+    return cmocka_run_group_tests(tests, make_path, scratch_remove);
 }

@@ -9,6 +9,7 @@
 
 #include "io/io.h"
 #include "metrics/plot.h"
+#include "tests/unit/scratch.h"
 #include "train/report.h"
 #include "train/tbevents.h"
 
@@ -17,23 +18,17 @@
 #include <string.h>
 #include <unistd.h>
 
-static char dir[64];
 static zs_rundir run;
 
 static int open_run(void **state)
 {
-    (void)state;
-    strcpy(dir, "/tmp/zsem-report-XXXXXX");
-    return mkdtemp(dir) ? zs_rundir_open(&run, dir, NULL) : -1;
+    return scratch_make(state) == 0 ? zs_rundir_open(&run, scratch_dir(), NULL) : -1;
 }
 
 static int remove_run(void **state)
 {
-    (void)state;
-    char command[100];
     zs_rundir_close(&run);
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
+    return scratch_remove(state);
 }
 
 static void log_steps(int first, int last)
@@ -60,7 +55,7 @@ static char *read_file(const char *name, size_t *n)
 {
     char path[128];
     zs_mapfile m;
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    snprintf(path, sizeof path, "%s/%s", scratch_dir(), name);
     assert_int_equal(zs_mapfile_open(&m, path, NULL), ZS_OK);
     char *s = zs_alloc(m.n + 1, 1);
     memcpy(s, m.p, m.n);

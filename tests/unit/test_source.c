@@ -9,6 +9,8 @@
 
 #include "data/data.h"
 #include "data/idx.h"
+#include "tests/unit/scratch.h"
+#include "tests/unit/source_kit.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,79 +20,15 @@
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-static char dir[64]; /* a fresh folder for each test */
-
-static int make_dir(void **state)
-{
-    (void)state;
-    strcpy(dir, "/tmp/zsem-source-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[100];
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    return system(command);
-}
-
-static const char *in_dir(const char *name)
-{
-    static char path[2][256];
-    static int which;
-    which = !which;
-    snprintf(path[which], sizeof path[which], "%s/%s", dir, name);
-    return path[which];
-}
-
-static void write_bytes(const char *name, const void *p, size_t n)
-{
-    zs_error err = {0};
-    if (zs_file_write(in_dir(name), p, n, &err) < 0)
-        fail_msg("%s", err.message);
-}
-
 /* A 2x1 grey image whose first pixel says which one it is, and its folders. */
 static void write_image(const char *name, int value)
 {
-    char *folder = zs_str_dup(in_dir(name));
-    *strrchr(folder, '/') = '\0';
-    assert_int_equal(zs_mkdirs(folder, NULL), ZS_OK);
-    zs_free(folder);
+    const char *slash = strrchr(name, '/');
+    int folder = slash ? (int)(slash - name) : 0;
+    assert_int_equal(zs_mkdirs(scratch_path("%.*s", folder, name), NULL), ZS_OK);
     uint8_t px[2] = {(uint8_t)value, 0};
     zs_image im = {2, 1, 1, px};
-    assert_int_equal(zs_image_write_png(in_dir(name), &im, NULL), ZS_OK);
-}
-
-static zs_source *open_ok(const char *spec)
-{
-    zs_source *s = NULL;
-    zs_error err = {0};
-    if (zs_source_open(&s, spec, &err) < 0)
-        fail_msg("%s: %s", spec, err.message);
-    return s;
-}
-
-static void open_fails(const char *spec, int status, const char *words)
-{
-    zs_source *s = (zs_source *)(uintptr_t)1;
-    zs_error err = {0};
-    int got = zs_source_open(&s, spec, &err);
-    assert_null(s);
-    if (got != status || err.status != status || !strstr(err.message, words))
-        fail_msg("%s: status %d, \"%s\"; want %d, \"%s\"", spec, got, err.message, status, words);
-}
-
-static int first_pixel(const zs_source *s, int64_t i)
-{
-    zs_image im;
-    zs_error err = {0};
-    if (zs_source_read(s, i, 0, &im, &err) < 0)
-        fail_msg("%s", err.message);
-    int v = im.px[0];
-    zs_image_free(&im);
-    return v;
+    assert_int_equal(zs_image_write_png(scratch_path("%s", name), &im, NULL), ZS_OK);
 }
 
 static void folders_are_listed_bytewise_with_classes(void **state)
@@ -102,16 +40,16 @@ static void folders_are_listed_bytewise_with_classes(void **state)
     const int labels[] = {1, 0, 0, 0, 2, -1, 3};
     for (size_t i = COUNT(names); i-- > 0;)
         write_image(names[i], (int)i);
-    write_bytes("notes.txt", "x", 1);
-    write_bytes("b/.hidden.png", "x", 1);
-    assert_int_equal(zs_mkdirs(in_dir("empty class"), NULL), ZS_OK);
-    zs_source *s = open_ok(dir);
+    kit_put(scratch_path("notes.txt"), "x", 1);
+    kit_put(scratch_path("b/.hidden.png"), "x", 1);
+    assert_int_equal(zs_mkdirs(scratch_path("empty class"), NULL), ZS_OK);
+    zs_source *s = kit_source(scratch_dir());
     char buf[32];
     assert_int_equal(zs_source_count(s), COUNT(names));
     for (size_t i = 0; i < COUNT(names); i++) {
         assert_string_equal(zs_source_name(s, (int64_t)i, buf, sizeof buf), names[i]);
         assert_int_equal(zs_source_label(s, (int64_t)i), labels[i]);
-        assert_int_equal(first_pixel(s, (int64_t)i), i);
+        assert_int_equal(kit_first_byte(s, (int64_t)i), i);
     }
     assert_int_equal(zs_source_class_count(s), 4);
     assert_string_equal(zs_source_class_name(s, 0), "a");
@@ -128,19 +66,19 @@ static void link_loops_end_and_folders_count_once(void **state)
     (void)state;
     write_image("a/1.png", 1);
     write_image("c/2.png", 2);
-    assert_int_equal(symlink("..", in_dir("a/loop")), 0);
-    assert_int_equal(symlink("a", in_dir("b")), 0);
-    assert_int_equal(symlink("../c", in_dir("a/c")), 0);
-    assert_int_equal(symlink("2.png", in_dir("c/link.png")), 0);
-    assert_int_equal(symlink("nowhere", in_dir("dangling")), 0);
-    zs_source *s = open_ok(dir);
+    assert_int_equal(symlink("..", scratch_path("a/loop")), 0);
+    assert_int_equal(symlink("a", scratch_path("b")), 0);
+    assert_int_equal(symlink("../c", scratch_path("a/c")), 0);
+    assert_int_equal(symlink("2.png", scratch_path("c/link.png")), 0);
+    assert_int_equal(symlink("nowhere", scratch_path("dangling")), 0);
+    zs_source *s = kit_source(scratch_dir());
     assert_int_equal(zs_source_count(s), 3);
     assert_string_equal(zs_source_name(s, 0, NULL, 0), "a/1.png");
     assert_string_equal(zs_source_name(s, 1, NULL, 0), "c/2.png");
     assert_string_equal(zs_source_name(s, 2, NULL, 0), "c/link.png");
     zs_source_close(&s);
-    assert_int_equal(symlink("nowhere", in_dir("dangling.png")), 0);
-    open_fails(dir, ZS_E_IO, "dangling.png");
+    assert_int_equal(symlink("nowhere", scratch_path("dangling.png")), 0);
+    kit_source_refused(scratch_dir(), ZS_E_IO, "dangling.png");
 }
 
 static void many_folders_are_found(void **state)
@@ -151,7 +89,7 @@ static void many_folders_are_found(void **state)
         snprintf(name, sizeof name, "%03d/x.png", i);
         write_image(name, i % 256);
     }
-    zs_source *s = open_ok(dir);
+    zs_source *s = kit_source(scratch_dir());
     assert_int_equal(zs_source_count(s), 300);
     for (int i = 0; i < 300; i++)
         assert_int_equal(zs_source_label(s, i), i);
@@ -161,45 +99,45 @@ static void many_folders_are_found(void **state)
 static void empty_folders_say_what_is_read(void **state)
 {
     (void)state;
-    write_bytes("notes.txt", "x", 1);
-    open_fails(dir, ZS_E_INVALID, dir);
-    open_fails(dir, ZS_E_INVALID, ".png, .jpg, .jpeg and .webp");
+    kit_put(scratch_path("notes.txt"), "x", 1);
+    kit_source_refused(scratch_dir(), ZS_E_INVALID, scratch_dir());
+    kit_source_refused(scratch_dir(), ZS_E_INVALID, ".png, .jpg, .jpeg and .webp");
 }
 
 static void one_image_file_is_a_source(void **state)
 {
     (void)state;
     write_image("only.png", 77);
-    zs_source *s = open_ok(in_dir("only.png"));
+    zs_source *s = kit_source(scratch_path("only.png"));
     assert_int_equal(zs_source_count(s), 1);
     assert_int_equal(zs_source_class_count(s), 0);
     assert_int_equal(zs_source_label(s, 0), -1);
     assert_string_equal(zs_source_name(s, 0, NULL, 0), "only.png");
-    assert_int_equal(first_pixel(s, 0), 77);
+    assert_int_equal(kit_first_byte(s, 0), 77);
     zs_source_close(&s);
-    write_bytes("text.png", "hello", 5);
-    open_fails(in_dir("text.png"), ZS_E_FORMAT, "text.png");
-    write_bytes("zero.png", "", 0);
-    open_fails(in_dir("zero.png"), ZS_E_FORMAT, "is empty");
+    kit_put(scratch_path("text.png"), "hello", 5);
+    kit_source_refused(scratch_path("text.png"), ZS_E_FORMAT, "text.png");
+    kit_put(scratch_path("zero.png"), "", 0);
+    kit_source_refused(scratch_path("zero.png"), ZS_E_FORMAT, "is empty");
 }
 
 static void unknown_specs_are_explained(void **state)
 {
     (void)state;
-    open_fails("", ZS_E_INVALID, "a folder of images");
-    open_fails("zip:/some/where", ZS_E_INVALID, "\"zip:\"");
-    open_fails(in_dir("none"), ZS_E_IO, "cannot be opened");
-    open_fails("fashion-mnist:validation", ZS_E_INVALID, "fashion-mnist:test");
-    open_fails("idx:", ZS_E_INVALID, "idx:IMAGES");
-    open_fails("idx:a,", ZS_E_INVALID, "idx:IMAGES");
-    open_fails("/dev/null", ZS_E_IO, "not a regular file");
+    kit_source_refused("", ZS_E_INVALID, "a folder of images");
+    kit_source_refused("zip:/some/where", ZS_E_INVALID, "\"zip:\"");
+    kit_source_refused(scratch_path("none"), ZS_E_IO, "cannot be opened");
+    kit_source_refused("fashion-mnist:validation", ZS_E_INVALID, "fashion-mnist:test");
+    kit_source_refused("idx:", ZS_E_INVALID, "idx:IMAGES");
+    kit_source_refused("idx:a,", ZS_E_INVALID, "idx:IMAGES");
+    kit_source_refused("/dev/null", ZS_E_IO, "not a regular file");
 }
 
 static void images_that_do_not_exist_are_refused(void **state)
 {
     (void)state;
     write_image("only.png", 1);
-    zs_source *s = open_ok(dir);
+    zs_source *s = kit_source(scratch_dir());
     zs_image im;
     for (int64_t i = -1; i <= 1; i += 2) {
         zs_error err = {0};
@@ -212,7 +150,7 @@ static void images_that_do_not_exist_are_refused(void **state)
 
 static uint64_t fingerprint_of(const char *spec)
 {
-    zs_source *s = open_ok(spec);
+    zs_source *s = kit_source(spec);
     uint64_t h = zs_source_fingerprint(s);
     zs_source_close(&s);
     return h;
@@ -225,17 +163,17 @@ static void fingerprints_follow_names_and_sizes(void **state)
     write_image("x/b.png", 2);
     write_image("y/a.png", 1);
     write_image("y/b.png", 2);
-    uint64_t x = fingerprint_of(in_dir("x")), y = fingerprint_of(in_dir("y"));
+    uint64_t x = fingerprint_of(scratch_path("x")), y = fingerprint_of(scratch_path("y"));
     assert_true(x == y); /* where the data lies does not matter */
-    assert_int_equal(rename(in_dir("y/b.png"), in_dir("y/c.png")), 0);
-    y = fingerprint_of(in_dir("y"));
+    assert_int_equal(rename(scratch_path("y/b.png"), scratch_path("y/c.png")), 0);
+    y = fingerprint_of(scratch_path("y"));
     assert_true(x != y);
-    assert_int_equal(rename(in_dir("y/c.png"), in_dir("y/b.png")), 0);
-    write_bytes("y/b.png", "another size", 12);
-    y = fingerprint_of(in_dir("y"));
+    assert_int_equal(rename(scratch_path("y/c.png"), scratch_path("y/b.png")), 0);
+    kit_put(scratch_path("y/b.png"), "another size", 12);
+    y = fingerprint_of(scratch_path("y"));
     assert_true(x != y);
-    unlink(in_dir("y/b.png"));
-    y = fingerprint_of(in_dir("y"));
+    unlink(scratch_path("y/b.png"));
+    y = fingerprint_of(scratch_path("y"));
     assert_true(x != y);
 }
 
@@ -267,7 +205,7 @@ static size_t gzipped(uint8_t *out, size_t cap, const uint8_t *p, size_t n)
 
 static void check_idx_source(const char *spec, int classes)
 {
-    zs_source *s = open_ok(spec);
+    zs_source *s = kit_source(spec);
     char buf[16];
     assert_int_equal(zs_source_count(s), 3);
     assert_int_equal(zs_source_class_count(s), classes);
@@ -290,23 +228,23 @@ static void idx_files_are_read_plain_and_compressed(void **state)
     uint8_t b[IDX_SIZE], z[256];
     char spec[600];
     make_idx(b);
-    write_bytes("i,m", b, sizeof b);
-    write_bytes("i.gz", z, gzipped(z, sizeof z, b, sizeof b));
-    write_bytes("l", idx_labels, sizeof idx_labels);
-    write_bytes("l.gz", z, gzipped(z, sizeof z, idx_labels, sizeof idx_labels));
-    snprintf(spec, sizeof spec, "idx:%s/i,m", dir); /* the comma belongs to the name */
+    kit_put(scratch_path("i,m"), b, sizeof b);
+    kit_put(scratch_path("i.gz"), z, gzipped(z, sizeof z, b, sizeof b));
+    kit_put(scratch_path("l"), idx_labels, sizeof idx_labels);
+    kit_put(scratch_path("l.gz"), z, gzipped(z, sizeof z, idx_labels, sizeof idx_labels));
+    snprintf(spec, sizeof spec, "idx:%s/i,m", scratch_dir()); /* the comma belongs to the name */
     check_idx_source(spec, 0);
     uint64_t plain = fingerprint_of(spec);
-    snprintf(spec, sizeof spec, "idx:%s/i,m,%s/l", dir, dir);
+    snprintf(spec, sizeof spec, "idx:%s/i,m,%s/l", scratch_dir(), scratch_dir());
     check_idx_source(spec, 3);
-    snprintf(spec, sizeof spec, "idx:%s/i.gz,%s/l.gz", dir, dir);
+    snprintf(spec, sizeof spec, "idx:%s/i.gz,%s/l.gz", scratch_dir(), scratch_dir());
     check_idx_source(spec, 3);
-    snprintf(spec, sizeof spec, "idx:%s/i.gz", dir);
+    snprintf(spec, sizeof spec, "idx:%s/i.gz", scratch_dir());
     check_idx_source(spec, 0);
     assert_true(fingerprint_of(spec) == plain);
     b[39] ^= 1;
-    write_bytes("i,m", b, sizeof b);
-    snprintf(spec, sizeof spec, "idx:%s/i,m", dir);
+    kit_put(scratch_path("i,m"), b, sizeof b);
+    snprintf(spec, sizeof spec, "idx:%s/i,m", scratch_dir());
     assert_true(fingerprint_of(spec) != plain);
 }
 
@@ -384,17 +322,17 @@ static void labels_must_fit_their_images(void **state)
     uint8_t b[IDX_SIZE];
     char spec[600];
     make_idx(b);
-    write_bytes("i", b, sizeof b);
-    write_bytes("short", "\0\0\10\1\0\0\0\2\0\1", 10);
-    write_bytes("l", idx_labels, sizeof idx_labels);
-    snprintf(spec, sizeof spec, "idx:%s/i,%s/short", dir, dir);
-    open_fails(spec, ZS_E_FORMAT, "2 labels");
-    snprintf(spec, sizeof spec, "idx:%s/i,%s/none", dir, dir);
-    open_fails(spec, ZS_E_IO, "none");
-    snprintf(spec, sizeof spec, "idx:%s/i,%s/i", dir, dir);
-    open_fails(spec, ZS_E_FORMAT, "3 dimensions");
-    snprintf(spec, sizeof spec, "idx:%s/l", dir);
-    open_fails(spec, ZS_E_FORMAT, "1-dimensional");
+    kit_put(scratch_path("i"), b, sizeof b);
+    kit_put(scratch_path("short"), "\0\0\10\1\0\0\0\2\0\1", 10);
+    kit_put(scratch_path("l"), idx_labels, sizeof idx_labels);
+    snprintf(spec, sizeof spec, "idx:%s/i,%s/short", scratch_dir(), scratch_dir());
+    kit_source_refused(spec, ZS_E_FORMAT, "2 labels");
+    snprintf(spec, sizeof spec, "idx:%s/i,%s/none", scratch_dir(), scratch_dir());
+    kit_source_refused(spec, ZS_E_IO, "none");
+    snprintf(spec, sizeof spec, "idx:%s/i,%s/i", scratch_dir(), scratch_dir());
+    kit_source_refused(spec, ZS_E_FORMAT, "3 dimensions");
+    snprintf(spec, sizeof spec, "idx:%s/l", scratch_dir());
+    kit_source_refused(spec, ZS_E_FORMAT, "1-dimensional");
 }
 
 /* A stand-in for the data set in $ZSEM_DATASETS, so that the test needs no package. */
@@ -405,12 +343,12 @@ static void fashion_mnist_is_found_in_the_environment(void **state)
     make_idx(b);
     memcpy(labels, idx_labels, 11);
     labels[8] = 9;
-    assert_int_equal(zs_mkdirs(in_dir("fashion-mnist"), NULL), ZS_OK);
-    write_bytes("fashion-mnist/t10k-images-idx3-ubyte", b, sizeof b);
+    assert_int_equal(zs_mkdirs(scratch_path("fashion-mnist"), NULL), ZS_OK);
+    kit_put(scratch_path("fashion-mnist/t10k-images-idx3-ubyte"), b, sizeof b);
     size_t n = gzipped(z, sizeof z, labels, sizeof labels);
-    write_bytes("fashion-mnist/t10k-labels-idx1-ubyte.gz", z, n);
-    setenv("ZSEM_DATASETS", dir, 1);
-    zs_source *s = open_ok("fashion-mnist:test");
+    kit_put(scratch_path("fashion-mnist/t10k-labels-idx1-ubyte.gz"), z, n);
+    setenv("ZSEM_DATASETS", scratch_dir(), 1);
+    zs_source *s = kit_source("fashion-mnist:test");
     assert_int_equal(zs_source_count(s), 3);
     assert_int_equal(zs_source_class_count(s), 10);
     assert_int_equal(zs_source_label(s, 0), 9);
@@ -418,8 +356,9 @@ static void fashion_mnist_is_found_in_the_environment(void **state)
     assert_string_equal(zs_source_class_name(s, 9), "Ankle boot");
     zs_source_close(&s);
     labels[8] = 10;
-    write_bytes("fashion-mnist/t10k-labels-idx1-ubyte.gz", z, gzipped(z, sizeof z, labels, 11));
-    open_fails("fashion-mnist:test", ZS_E_FORMAT, "label 10 of image 0");
+    kit_put(scratch_path("fashion-mnist/t10k-labels-idx1-ubyte.gz"), z,
+            gzipped(z, sizeof z, labels, 11));
+    kit_source_refused("fashion-mnist:test", ZS_E_FORMAT, "label 10 of image 0");
     unsetenv("ZSEM_DATASETS");
 }
 
@@ -427,13 +366,13 @@ static void the_packaged_fashion_mnist_is_complete(void **state)
 {
     (void)state;
     if (access("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz", R_OK) != 0) {
-        open_fails("fashion-mnist", ZS_E_IO, "apt-get install dataset-fashion-mnist");
+        kit_source_refused("fashion-mnist", ZS_E_IO, "apt-get install dataset-fashion-mnist");
         print_message("SKIPPED: dataset-fashion-mnist is not installed\n");
         skip();
     }
     const char *const specs[] = {"fashion-mnist", "fashion-mnist:train", "fashion-mnist:test"};
     for (size_t k = 0; k < COUNT(specs); k++) {
-        zs_source *s = open_ok(specs[k]);
+        zs_source *s = kit_source(specs[k]);
         int64_t n = zs_source_count(s), seen[10] = {0};
         assert_int_equal(n, k < 2 ? 60000 : 10000);
         for (int64_t i = 0; i < n; i++)
@@ -448,14 +387,14 @@ static void the_packaged_fashion_mnist_is_complete(void **state)
 static void shipped_images_are_those_of_the_test_set(void **state)
 {
     (void)state;
-    zs_source *shipped = open_ok(ZSEM_SOURCE_DIR "/share/images");
+    zs_source *shipped = kit_source(ZSEM_SOURCE_DIR "/share/images");
     assert_int_equal(zs_source_count(shipped), 24);
     if (access("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz", R_OK) != 0) {
         zs_source_close(&shipped);
         print_message("SKIPPED: dataset-fashion-mnist is not installed\n");
         skip();
     }
-    zs_source *set = open_ok("fashion-mnist:test");
+    zs_source *set = kit_source("fashion-mnist:test");
     int seen[10] = {0};
     for (int64_t i = 0; i < 24; i++) {
         zs_image a, b;
@@ -503,9 +442,9 @@ static void every_failed_allocation_is_reported(void **state)
     uint8_t b[IDX_SIZE], z[256];
     char spec[600];
     make_idx(b);
-    write_bytes("idx", z, gzipped(z, sizeof z, b, sizeof b));
-    write_bytes("labels", idx_labels, sizeof idx_labels);
-    snprintf(spec, sizeof spec, "idx:%s/idx,%s/labels", dir, dir);
+    kit_put(scratch_path("idx"), z, gzipped(z, sizeof z, b, sizeof b));
+    kit_put(scratch_path("labels"), idx_labels, sizeof idx_labels);
+    snprintf(spec, sizeof spec, "idx:%s/idx,%s/labels", scratch_dir(), scratch_dir());
     sweep(spec);
     write_image("tree/a/1.png", 1);
     for (char c = 'a'; c < 'z'; c++) {
@@ -513,11 +452,11 @@ static void every_failed_allocation_is_reported(void **state)
         snprintf(name, sizeof name, "tree/%c/2.png", c);
         write_image(name, 1);
     }
-    sweep(in_dir("tree"));
-    sweep(in_dir("tree/a/1.png"));
+    sweep(scratch_path("tree"));
+    sweep(scratch_path("tree/a/1.png"));
 }
 
-#define FRESH(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+#define FRESH(f) cmocka_unit_test_setup_teardown(f, scratch_make, scratch_remove)
 
 int main(void)
 {
