@@ -28,8 +28,8 @@ static zs_train_config tiny_run(const char *out, const char *backend)
     c.micro_batch = 3;
     c.seed = 11;
     c.images = BATCH * STEPS;
-    c.data = tiny_path("data");
-    c.out = tiny_path("%s", out);
+    c.data = scratch_path("data");
+    c.out = scratch_path("%s", out);
     c.log_steps = 1;
     c.checkpoint_steps = 2;
     c.checkpoint_minutes = 0.0;
@@ -90,8 +90,8 @@ static void same_file(const char *a, const char *b, const char *name)
 {
     zs_error err = {0};
     zs_tensorfile *fa = NULL, *fb = NULL;
-    must(zs_tensorfile_open(&fa, tiny_path("%s/%s", a, name), &err), &err);
-    must(zs_tensorfile_open(&fb, tiny_path("%s/%s", b, name), &err), &err);
+    must(zs_tensorfile_open(&fa, scratch_path("%s/%s", a, name), &err), &err);
+    must(zs_tensorfile_open(&fb, scratch_path("%s/%s", b, name), &err), &err);
     assert_int_equal(zs_tensorfile_count(fa), zs_tensorfile_count(fb));
     for (size_t i = 0; i < zs_tensorfile_count(fa); i++) {
         size_t na, nb;
@@ -111,8 +111,8 @@ static void same_picture(const char *a, const char *b, const char *name)
 {
     zs_error err = {0};
     zs_image x = {0}, y = {0};
-    must(zs_image_read(&x, tiny_path("%s/%s", a, name), 0, &err), &err);
-    must(zs_image_read(&y, tiny_path("%s/%s", b, name), 0, &err), &err);
+    must(zs_image_read(&x, scratch_path("%s/%s", a, name), 0, &err), &err);
+    must(zs_image_read(&y, scratch_path("%s/%s", b, name), 0, &err), &err);
     assert_int_equal(x.w * x.h * x.c, y.w * y.h * y.c);
     assert_memory_equal(x.px, y.px, (size_t)(x.w * x.h * x.c));
     zs_image_free(&x);
@@ -130,7 +130,7 @@ static void same_run(const char *a, const char *b)
 
 static void losses(double loss[STEPS], const char *dir)
 {
-    FILE *f = fopen(tiny_path("%s/log.jsonl", dir), "r");
+    FILE *f = fopen(scratch_path("%s/log.jsonl", dir), "r");
     char line[1024];
     int n = 0;
     assert_non_null(f);
@@ -214,7 +214,7 @@ static void starts_from_a_model(void **state)
         char name[32];
         snprintf(name, sizeof name, "tuned-%s", kinds[k]);
         zs_train_config c = tiny_run(name, kinds[k]);
-        c.init = tiny_path("reference");
+        c.init = scratch_path("reference");
         c.images = 4 * BATCH;
         run_whole(&c);
     }
@@ -244,7 +244,7 @@ static void priors_train_to_the_same_bits(void **state)
         zs_model *base = NULL;
         const zs_model_options o = {.backend = kinds[k]};
         snprintf(name, sizeof name, "prior-%s", kinds[k]);
-        must(zs_model_open(&base, tiny_path("reference"), &o, &err), &err);
+        must(zs_model_open(&base, scratch_path("reference"), &o, &err), &err);
         zs_train_config c = prior_run(name, kinds[k], base);
         watch w = {0};
         must(run(&c, &w, &err), &err);
@@ -307,7 +307,7 @@ static void memory_that_is_not_there_is_named(void **state)
 
 static int setup(void **state)
 {
-    int status = tiny_setup(state);
+    int status = scratch_make(state);
     far_install();
     tiny_halves("data", IMAGES, false);
     return status;
@@ -325,5 +325,5 @@ int main(void)
         cmocka_unit_test(failures_end_a_run_with_a_sentence),
         cmocka_unit_test(memory_that_is_not_there_is_named),
     };
-    return cmocka_run_group_tests(tests, setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, setup, scratch_remove);
 }
