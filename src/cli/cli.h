@@ -22,10 +22,12 @@ void cli_help_task(const zs_task_info *task);
 
 /* Callbacks that write to standard error; quiet ones only pass on a request to stop. */
 zs_ui cli_progress_start(const cli_options *opt);
-void cli_progress_end(void); /* leaves the cursor on a fresh line */
+void cli_progress_silence(void); /* nothing at all from now on: another process speaks */
+void cli_progress_end(void);     /* leaves the cursor on a fresh line */
 
-/* SIGINT and SIGTERM become a request to stop; a second one ends the program at once. */
+/* SIGINT, SIGTERM and SIGUSR1 become a request to stop; a second one ends the program at once. */
 void cli_signals_install(void);
 bool cli_signals_caught(void);
+void cli_signals_silence(void); /* without a word */
 
 #endif

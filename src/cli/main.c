@@ -8,7 +8,8 @@
 static int fail(const zs_error *err)
 {
     cli_progress_end();
-    fprintf(stderr, "zsem: %s\n", err->message);
+    if (zs_ranks_speaks())
+        fprintf(stderr, "zsem: %s\n", err->message);
     return err->status == ZS_E_CANCELLED && cli_signals_caught() ? CLI_INTERRUPTED : CLI_FAILED;
 }
 
@@ -26,6 +27,8 @@ static int finish_stdout(void)
 static int print_result(const zs_task_result *r, const cli_options *opt)
 {
     const char *s = opt->json ? r->json : opt->quiet ? NULL : r->text;
+    if (!zs_ranks_speaks())
+        return CLI_OK;
     if (s && fputs(s, stdout) != EOF && opt->json)
         putchar('\n');
     return finish_stdout();
@@ -37,7 +40,13 @@ static int run_task(int argc, char **argv)
     zs_task_call *call = NULL;
     zs_task_result result = {0};
     cli_options opt = {0};
-    int status = CLI_OK, r = zs_task_call_new(&call, argv[1], &err);
+    int status = CLI_OK, r = zs_ranks_join(&err);
+    if (zs_ranks_index() > 0) {
+        cli_progress_silence();
+        cli_signals_silence();
+    }
+    if (r == 0)
+        r = zs_task_call_new(&call, argv[1], &err);
     if (r == 0)
         r = cli_parse(call, &opt, zs_task_find(argv[1]), argc, argv, &err);
     if (r > 0) {
@@ -52,6 +61,7 @@ static int run_task(int argc, char **argv)
     }
     zs_task_result_clear(&result);
     zs_task_call_free(&call);
+    zs_ranks_leave();
     return status;
 }
 

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static struct {
-    bool terminal, quiet, verbose, drawn;
+    bool terminal, quiet, verbose, drawn, silent;
     char stage[64];
     double stage_start, first_done, last_draw;
 } state;
@@ -63,7 +63,8 @@ static int on_progress(void *ctx, const zs_progress *p)
         state.last_draw = t + 1.5;
     }
     double interval = state.terminal ? 0.2 : 10.0;
-    if (!state.quiet && t - state.stage_start > 2.0 && t - state.last_draw >= interval) {
+    if (!state.quiet && !state.silent && t - state.stage_start > 2.0 &&
+        t - state.last_draw >= interval) {
         draw(p, t - state.stage_start);
         state.last_draw = t;
     }
@@ -73,7 +74,7 @@ static int on_progress(void *ctx, const zs_progress *p)
 static void on_log(void *ctx, zs_log_level level, const char *message)
 {
     (void)ctx;
-    if (level == ZS_LOG_DEBUG && !state.verbose)
+    if (state.silent || (level == ZS_LOG_DEBUG && !state.verbose))
         return;
     if (state.quiet && level != ZS_LOG_WARN)
         return;
@@ -87,6 +88,11 @@ zs_ui cli_progress_start(const cli_options *opt)
     state.quiet = opt->quiet;
     state.verbose = opt->verbose;
     return (zs_ui){.log = on_log, .progress = on_progress};
+}
+
+void cli_progress_silence(void)
+{
+    state.silent = true;
 }
 
 void cli_progress_end(void)

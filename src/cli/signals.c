@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t caught;
+static volatile sig_atomic_t caught, silent;
 
 static void on_signal(int number)
 {
@@ -13,7 +13,7 @@ static void on_signal(int number)
         _exit(128 + number);
     caught = 1;
     static const char text[] = "\nzsem: stopping and saving; press Ctrl-C again to give up now\n";
-    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    ssize_t ignored = silent ? 0 : write(STDERR_FILENO, text, sizeof text - 1);
     (void)ignored;
 }
 
@@ -26,9 +26,16 @@ void cli_signals_install(void)
     sa.sa_flags = SA_RESTART;
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    /* what mpirun passes on to all ranks, and Slurm sends before a time limit ends */
+    sigaction(SIGUSR1, &sa, NULL);
     /* a write that fails says why, and its temporary file is removed */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+}
+
+void cli_signals_silence(void)
+{
+    silent = 1;
 }
 
 bool cli_signals_caught(void)

@@ -118,6 +118,11 @@ static slot *slot_of(const zs_loader *l, int64_t batch)
     return &l->slots[batch % l->slot_count];
 }
 
+static int64_t first_of(const zs_loader *l, int64_t batch)
+{
+    return l->c.start + batch * (l->c.stride ? l->c.stride : l->c.batch);
+}
+
 static void *loader_main(void *arg)
 {
     zs_loader *l = arg;
@@ -129,7 +134,7 @@ static void *loader_main(void *arg)
         size_t i = (size_t)(sample % l->c.batch);
         size_t pixels = (size_t)l->c.size * (size_t)l->c.size * (size_t)l->c.channels;
         zs_error err = {0};
-        int64_t k = l->c.start + sample;
+        int64_t k = first_of(l, sample / l->c.batch) + (int64_t)i;
         int status = load_sample(l, k, s->x + i * pixels, &s->index[i], &err);
         pthread_mutex_lock(&l->mutex);
         if (status < 0 && (s->error.status == ZS_OK || k < s->error_at)) {
@@ -161,6 +166,9 @@ static int check_config(const zs_loader_config *c, zs_error *err)
     if (!(c->flip >= 0.0 && c->flip <= 1.0))
         return zs_fail(err, ZS_E_INVALID, "the flip probability must be from 0 to 1, not %g",
                        c->flip);
+    if (c->stride && c->stride < c->batch)
+        return zs_fail(err, ZS_E_INVALID, "batches of %d samples every %lld overlap", c->batch,
+                       (long long)c->stride);
     if (c->start < 0 || c->start >= SAMPLES_MAX)
         return zs_fail(err, ZS_E_INVALID, "the first sample must be from 0 to 2^42, not %lld",
                        (long long)c->start);
@@ -241,7 +249,7 @@ int zs_loader_next(zs_loader *l, zs_batch *b, zs_error *err)
         pthread_cond_wait(&l->ready, &l->mutex);
     int status = s->error.status;
     if (status == ZS_OK) {
-        *b = (zs_batch){s->x, s->index, l->c.start + l->delivered * l->c.batch};
+        *b = (zs_batch){s->x, s->index, first_of(l, l->delivered)};
         release_last(l);
     }
     pthread_mutex_unlock(&l->mutex);

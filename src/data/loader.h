@@ -16,9 +16,11 @@ typedef struct zs_loader_config {
     zs_fit fit;
     double flip; /* probability of a left-right flip, 0..1 */
     uint64_t seed;
-    int64_t start; /* index of the first sample to deliver (the saved position) */
-    int threads;   /* loader threads, 1..ZS_THREADS_MAX */
-    int prefetch;  /* batches kept ready, 1..4096 */
+    int64_t start;  /* index of the first sample to deliver (the saved position) */
+    int64_t stride; /* from the first sample of a batch to that of the next: more than `batch` where
+                       these are parts of larger batches, the rest of which others read; 0: batch */
+    int threads;    /* loader threads, 1..ZS_THREADS_MAX */
+    int prefetch;   /* batches kept ready, 1..4096 */
 } zs_loader_config;
 
 typedef struct zs_batch {

@@ -3,6 +3,7 @@
 #include "tasks/call.h"
 
 #include "backend/cpu/conv.h"
+#include "comm/comm.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,9 @@ const zs_option *zs_task_common_options(void)
 {
     static const zs_option common[] = {
         {"seed", ZS_OPTION_INT, "N", "0", 0, 9007199254740992.0, "seed of everything random"},
-        {"threads", ZS_OPTION_INT, "N", "0", 0, ZS_THREADS_MAX, "threads; 0 is one per core"},
+        {"threads", ZS_OPTION_INT, "N", "0", 0, ZS_THREADS_MAX,
+         "threads; 0 is one per core, or, with several ranks on "
+         "a machine, this one's share of them"},
         {"device", ZS_OPTION_TEXT, "NAME", "cpu", 0, 0,
          "cpu, cpu-ref (the plain reference kernels), cuda, or cuda-f32 (in single precision)"},
         {"conv", ZS_OPTION_TEXT, "KIND", "winograd", 0, 0,
@@ -249,9 +252,37 @@ static int set_conv(const zs_task_env *env)
                    env->call->task->info.name, kind);
 }
 
+/* The commands that share their work with other ranks. */
+static bool shares_work(const zs_task *t)
+{
+    static const char *const names[] = {"train", "encode", "sample"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(t->info.name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static void warn_of_idle_cores(const zs_task_env *env, const zs_comm *comm)
+{
+    int idle = zs_comm_idle_cores(comm);
+    if (zs_comm_rank(comm) == 0 && idle > 0)
+        zs_ui_log(env->ui, ZS_LOG_WARN,
+                  "%d cores of %s are used by no rank: launchers bind ranks to cores; start them "
+                  "with mpirun --bind-to none, or srun --cpus-per-task=N",
+                  idle, zs_comm_host(comm, 0));
+}
+
 static int set_environment(const zs_task_env *env)
 {
-    zs_threads_set((int)zs_opt_int(env, "threads"));
+    const zs_comm *comm = zs_comm_world();
+    int threads = (int)zs_opt_int(env, "threads");
+    if (zs_comm_size(comm) > 1 && !shares_work(env->call->task))
+        return zs_fail(env->err, ZS_E_INVALID,
+                       "%s: works in one process, and %d were started; leave mpirun or srun out",
+                       env->call->task->info.name, zs_comm_size(comm));
+    if (threads == 0 && comm)
+        warn_of_idle_cores(env, comm);
+    zs_threads_set(threads ? threads : zs_comm_threads(comm));
     return set_conv(env);
 }
 
@@ -292,6 +323,7 @@ int zs_task_run(zs_task_call *c, const zs_ui *ui, zs_task_result *out, zs_error 
         status = c->task->run(&env);
     if (status == ZS_OK)
         status = hand_over(&env, out);
+    status = zs_comm_agree_at_last(zs_comm_world(), status, env.err);
     json_decref(env.result);
     zs_strbuf_free(&text);
     return status;

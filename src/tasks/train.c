@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem train: options -> zs_train_config -> a run that the same command resumes. */
 #include "tasks/train.h"
+#include "comm/comm.h"
 #include "tasks/pipeline.h"
 
 #include <stddef.h>
@@ -135,6 +136,9 @@ void zs_train_take_options(zs_train_config *c, zs_task_env *env)
     c->loader_threads = (int)zs_opt_int(env, "loader-threads");
     c->init = zs_opt_text(env, "init");
     c->backend = zs_opt_text(env, "device");
+    c->bucket_mb = zs_opt_real(env, "bucket-mb");
+    c->comm = zs_comm_world();
+    zs_comm_set_timeout(c->comm, zs_opt_real(env, "comm-timeout"));
     c->exec_flags = zs_opt_flag(env, "recompute") ? ZS_EXEC_RECOMPUTE : 0;
 }
 
@@ -230,7 +234,7 @@ static int train_ddpm(zs_task_env *env)
 #define ANY " data out set batch images steps "
 #define STEPS                                                                                      \
     "preset init micro-batch warmup recompute checkpoint-every checkpoint-minutes keep log-every " \
-    "sample-every "
+    "sample-every bucket-mb comm-timeout "
 #define IMAGES ANY STEPS "loader-threads "
 
 static const struct kind {
@@ -253,6 +257,10 @@ static int run(zs_task_env *env)
             continue;
         (void)snprintf(who, sizeof who, "train %s", k->name);
         int status = zs_opt_only(env, who, k->options);
+        if (status == ZS_OK && !strstr(k->options, " comm-timeout ") &&
+            zs_comm_size(zs_comm_world()) > 1)
+            status = zs_fail(env->err, ZS_E_INVALID,
+                             "%s: works in one process; leave mpirun or srun out", who);
         return status < 0 ? status : k->run(env);
     }
     return zs_fail(env->err, ZS_E_INVALID,
@@ -275,7 +283,7 @@ static const zs_option options[] = {
      "change one setting: lr, ema, clip, z_dim, model_channels, channel_mult=1,2,4, ..."},
     {"batch", ZS_OPTION_INT, "N", NULL, 1, 1048576, "images per step (the preset's)"},
     {"micro-batch", ZS_OPTION_INT, "N", "0", 0, 1048576,
-     "images at once; divides the batch; saves memory"},
+     "images at once (of each rank); divides its part of the batch; saves memory"},
     {"images", ZS_OPTION_INT, "N", NULL, 1, 2e12, "stop after so many images (the preset's)"},
     {"steps", ZS_OPTION_INT, "N", NULL, 1, 1e9, "stop after so many steps instead"},
     {"warmup", ZS_OPTION_INT, "N", NULL, 0, 1e9, "steps of rising learning rate (the preset's)"},
@@ -287,6 +295,10 @@ static const zs_option options[] = {
     {"keep", ZS_OPTION_INT, "K", "3", 1, 1e6, "checkpoints kept"},
     {"log-every", ZS_OPTION_INT, "N", "50", 0, 1e9, "line of log.jsonl every N steps"},
     {"sample-every", ZS_OPTION_INT, "N", "100000", 0, 1e12, "sample grid every N images; 0: none"},
+    {"bucket-mb", ZS_OPTION_REAL, "MB", "25", 0.001, 1000,
+     "with ranks: send gradients in pieces of so many 10^6 bytes"},
+    {"comm-timeout", ZS_OPTION_REAL, "SECONDS", "1800", 0, 1e9,
+     "with ranks: give up when one does not answer for so long; 0: never"},
     {"loader-threads", ZS_OPTION_INT, "N", "1", 1, 256, "threads that decode images"},
     {"labels", ZS_OPTION_TEXT, "FILE", NULL, 0, 0,
      "probe: attributes of the images: CSV, or CelebA's text; or classes, their own"},
@@ -331,6 +343,7 @@ static const char *const examples[] = {
     "zsem train probe runs/prior --data fashion-mnist --test fashion-mnist:test --out runs/probe",
     "zsem train probe last.ckpt,latent.pkl --data celeba/ --labels list_attr_celeba.txt --out "
     "runs/attributes",
+    "mpirun -n 4 zsem train autoencoder --data photos/ --out runs/mine --preset ffhq128",
     NULL};
 
 const zs_task zs_task_train = {

@@ -142,9 +142,27 @@ typedef struct job {
     const zs_source *data;
     const zs_ui *ui;
     char header[HEADER + 1]; /* says what the part belongs to */
-    int64_t rows, done;
+    zs_comm *comm;
+    zs_part range; /* rows that this rank encodes */
+    int64_t done;  /* of these */
     FILE *f;
 } job;
+
+static int64_t all_rows(const job *j)
+{
+    return j->out->n * j->out->views;
+}
+
+static int64_t own_rows(const job *j)
+{
+    return j->range.end - j->range.begin;
+}
+
+/* Codes of this rank that are not yet done begin here. */
+static float *next_code(const job *j)
+{
+    return j->out->z + (j->range.begin + j->done) * j->out->dim;
+}
 
 /* Takes over the rows of a part that belongs to the same codes; others are begun anew. Only whole
  * batches: rows of a batch of another size differ by rounding, and what is trained on them too. */
@@ -156,10 +174,10 @@ static void take_part(job *j)
     if (!f)
         return;
     if (fread(have, 1, HEADER, f) == HEADER && memcmp(have, j->header, HEADER) == 0)
-        while (j->done < j->rows && fread(j->out->z + j->done * j->out->dim, row, 1, f) == 1)
+        while (j->done < own_rows(j) && fread(next_code(j), row, 1, f) == 1)
             j->done++;
     fclose(f);
-    if (j->done < j->rows)
+    if (j->done < own_rows(j))
         j->done -= j->done % BATCH;
 }
 
@@ -177,7 +195,7 @@ static int open_part(job *j, zs_error *err)
         if (truncate(j->part, (off_t)HEADER + (off_t)j->done * (off_t)row) != 0)
             return part_failed(j, err);
         zs_ui_log(j->ui, ZS_LOG_INFO, "%s: going on after %lld of %lld codes", j->path,
-                  (long long)j->done, (long long)j->rows);
+                  (long long)j->done, (long long)own_rows(j));
     }
     j->f = fopen(j->part, j->done > 0 ? "ab" : "wb");
     if (!j->f || (j->done == 0 && fwrite(j->header, 1, HEADER, j->f) != HEADER))
@@ -193,16 +211,17 @@ static int check_finite(const job *j, const float *z, int64_t n, zs_error *err)
             return zs_fail(
                 err, ZS_E_NUMERIC,
                 "%s: the code of %s is not finite: the encoder's weights are damaged", j->path,
-                zs_source_name(j->data, (j->done + i / j->out->dim) % j->out->n, buf, sizeof buf));
+                zs_source_name(j->data, (j->range.begin + j->done + i / j->out->dim) % j->out->n,
+                               buf, sizeof buf));
     return ZS_OK;
 }
 
 static int encode_batch(job *j, view *v, zs_error *err)
 {
     const zs_model_config *c = v->c;
-    int64_t take = j->rows - j->done < BATCH ? j->rows - j->done : BATCH;
-    float *z = j->out->z + j->done * j->out->dim;
-    v->first = j->done;
+    int64_t left = own_rows(j) - j->done, take = left < BATCH ? left : BATCH;
+    float *z = next_code(j);
+    v->first = j->range.begin + j->done;
     int status = read_batch(v, take, err);
     if (status == ZS_OK)
         status = zs_model_encode(j->m, z, v->x,
@@ -215,7 +234,7 @@ static int encode_batch(job *j, view *v, zs_error *err)
         return part_failed(j, err);
     j->done += take;
     return zs_ui_progress(
-        j->ui, &(zs_progress){"encode", (double)j->done, (double)j->rows, "images", NULL}, err);
+        j->ui, &(zs_progress){"encode", (double)j->done, (double)own_rows(j), "images", NULL}, err);
 }
 
 static int encode_all(job *j, zs_error *err)
@@ -225,7 +244,7 @@ static int encode_all(job *j, zs_error *err)
     view v = {.data = j->data, .c = c, .n = j->out->n, .x = zs_alloc(BATCH, e * sizeof(float))};
     int status = v.x ? open_part(j, err)
                      : zs_fail_nomem(err, BATCH * e * sizeof(float), "a batch of images");
-    while (status == ZS_OK && j->done < j->rows)
+    while (status == ZS_OK && j->done < own_rows(j))
         status = encode_batch(j, &v, err);
     if (j->f && fclose(j->f) != 0 && status == ZS_OK)
         status = part_failed(j, err);
@@ -260,8 +279,6 @@ static int write_file(const job *j, zs_error *err)
         label[i] = zs_source_label(j->data, i);
     if (status == ZS_OK)
         status = zs_safetensors_write(j->path, t, classes ? 2 : 1, meta, err);
-    if (status == ZS_OK)
-        (void)unlink(j->part);
     json_decref(meta);
     zs_free(label);
     return status;
@@ -278,7 +295,7 @@ static int read_file(const job *j, zs_error *err)
     long i = zs_tensorfile_find(f, "z_sem");
     const zs_tensorinfo *info = i < 0 ? NULL : zs_tensorfile_info(f, (size_t)i);
     if (!print || strncmp(print, j->header + 16, 16) != 0 || !info || info->nd != 3 ||
-        info->numel != j->rows * c->dim)
+        info->numel != all_rows(j) * c->dim)
         status = zs_fail(err, ZS_E_INVALID,
                          "%s does not hold the codes of this data by this encoder; name another "
                          "file with --codes, or delete it",
@@ -345,32 +362,63 @@ static int open_job(job *j, int views, zs_error *err)
     *c = (zs_codes){.n = zs_source_count(j->data),
                     .views = views,
                     .dim = zs_model_config_z_dim(zs_model_configuration(j->m))};
-    j->rows = c->n * views;
+    j->range = zs_comm_rows(j->comm, all_rows(j), BATCH);
     (void)snprintf(j->header, sizeof j->header, "zsem codes part %016" PRIx64 "%31s\n",
                    zs_codes_fingerprint(j->m, j->data, views), "");
-    j->part = zs_str_format("%s.part", j->path);
-    if (!zs_mul_size((size_t)j->rows, (size_t)c->dim * sizeof *c->z, &bytes) || !j->part)
+    int rank = zs_comm_rank(j->comm), size = zs_comm_size(j->comm);
+    j->part = size > 1 ? zs_str_format("%s.part-%d-of-%d", j->path, rank + 1, size)
+                       : zs_str_format("%s.part", j->path);
+    if (!zs_mul_size((size_t)all_rows(j), (size_t)c->dim * sizeof *c->z, &bytes) || !j->part)
         return zs_fail_nomem(err, 0, "codes");
     c->z = zs_alloc(bytes, 1);
     return c->z ? ZS_OK : zs_fail_nomem(err, bytes, "codes");
 }
 
-int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source *data, int views,
-                  const zs_ui *ui, zs_error *err)
+/* The codes on rank 0, from the file or from what all ranks have encoded. */
+static int gather(job *j, bool there, zs_error *err)
 {
-    job j = {.out = out, .path = path, .m = m, .data = data, .ui = ui};
-    int status = open_job(&j, views, err);
-    if (status == ZS_OK && access(path, F_OK) == 0)
-        status = read_file(&j, err);
-    else if (status == ZS_OK) {
-        status = encode_all(&j, err);
-        if (status == ZS_OK)
-            status = write_file(&j, err);
-    }
+    size_t row = (size_t)j->out->dim * sizeof(float);
+    bool leads = zs_comm_rank(j->comm) == 0;
+    int status = ZS_OK;
+    if (there)
+        return leads ? read_file(j, err) : ZS_OK;
+    status = encode_all(j, err);
+    status = zs_comm_collect(j->comm, j->out->z, all_rows(j), BATCH, row, status, err);
+    if (status == ZS_OK && leads)
+        status = write_file(j, err);
+    return status;
+}
+
+/* All decide alike: rank 0 looks whether the file is there. */
+static int load(job *j, zs_error *err)
+{
+    int32_t there = access(j->path, F_OK) == 0;
+    size_t bytes = (size_t)(all_rows(j) * j->out->dim) * sizeof *j->out->z;
+    int status = zs_comm_broadcast(j->comm, &there, sizeof there, err);
+    if (status == ZS_OK)
+        status = zs_comm_agree_at_last(j->comm, gather(j, there, err), err);
+    if (status == ZS_OK && !there)
+        (void)unlink(j->part);
+    return status < 0 ? status : zs_comm_broadcast(j->comm, j->out->z, bytes, err);
+}
+
+int zs_codes_load_together(zs_codes *out, const char *path, zs_model *m, const zs_source *data,
+                           int views, zs_comm *comm, const zs_ui *ui, zs_error *err)
+{
+    job j = {.out = out, .path = path, .m = m, .data = data, .comm = comm, .ui = ui};
+    int status = zs_comm_agree(comm, open_job(&j, views, err), err);
+    if (status == ZS_OK)
+        status = load(&j, err);
     if (status == ZS_OK)
         status = fill_stats(out, m, err);
     zs_free(j.part);
     if (status < 0)
         zs_codes_free(out);
     return status;
+}
+
+int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source *data, int views,
+                  const zs_ui *ui, zs_error *err)
+{
+    return zs_codes_load_together(out, path, m, data, views, NULL, ui, err);
 }

@@ -7,6 +7,7 @@
 #ifndef ZS_TRAIN_CODES_H
 #define ZS_TRAIN_CODES_H
 
+#include "comm/comm.h"
 #include "data/data.h"
 #include "models/model.h"
 
@@ -33,6 +34,11 @@ uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int view
  * ZS_E_CANCELLED: what is done so far is kept. */
 int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source *data, int views,
                   const zs_ui *ui, zs_error *err);
+
+/* The same by several ranks, each of which encodes a part; rank 0 has the file. Collective. Parts of
+ * an interrupted encoding are taken over by as many ranks. */
+int zs_codes_load_together(zs_codes *out, const char *path, zs_model *m, const zs_source *data,
+                           int views, zs_comm *comm, const zs_ui *ui, zs_error *err);
 
 /* Idempotent. */
 void zs_codes_free(zs_codes *c);

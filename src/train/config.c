@@ -19,6 +19,7 @@ zs_train_config zs_train_defaults(void)
                              .checkpoint_minutes = 10.0,
                              .keep = 3,
                              .preview_images = 100000,
+                             .bucket_mb = 25.0,
                              .loader_threads = 1};
 }
 
@@ -47,6 +48,8 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
          !c->base || (c->views >= 1 && c->views <= ZS_VIEWS_MAX)},
         {"number of loader threads", "1 to 256", c->loader_threads,
          c->loader_threads >= 1 && c->loader_threads <= ZS_THREADS_MAX},
+        {"size of buckets", "0.001 to 1000 MB", c->bucket_mb,
+         c->bucket_mb >= 0.001 && c->bucket_mb <= 1000.0},
         {"image size", "1 to 65536", (double)c->model.image_size,
          c->base || (c->model.image_size >= 1 && c->model.image_size <= 65536)},
     };
@@ -54,6 +57,12 @@ int zs_train_config_validate(const zs_train_config *c, zs_error *err)
         if (!checks[i].ok)
             return zs_fail(err, ZS_E_INVALID, "the %s %g is out of range: it must be %s",
                            checks[i].name, checks[i].value, checks[i].range);
+    int64_t ranks = zs_comm_size(c->comm), rest = c->batch % ranks;
+    if (rest != 0)
+        return zs_fail(err, ZS_E_INVALID,
+                       "a batch of %lld cannot be shared by %lld ranks alike: use --batch %lld, or "
+                       "as many ranks as divide it",
+                       (long long)c->batch, (long long)ranks, (long long)(c->batch - rest + ranks));
     const zs_process_config *p = c->base ? &c->model.latent : &c->model.diffusion;
     zs_schedule schedule = {0};
     int status = zs_optim_config_validate(&c->optim, err);

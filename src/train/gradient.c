@@ -100,6 +100,9 @@ static int plan(zs_gradient *g, zs_error *err)
         status = zs_exec_new(&g->exec, &graph, &ec, err);
     if (status < 0)
         return status;
+    status = zs_reduce_watch(g->c.reduce, g->exec, err);
+    if (status < 0)
+        return status;
     find_inputs(g);
     if (g->c.t_weight > 1.0 && !g->in_weights)
         return zs_fail(
@@ -260,10 +263,10 @@ static int check_conditions(const zs_gradient *g, const zs_train_batch *b, zs_er
     return ZS_OK;
 }
 
-/* Of each piece: its share of the batch. */
+/* Of each piece: its share of the whole batch. */
 static float grad_scale(const zs_gradient *g)
 {
-    return (float)g->c.micro / (float)g->c.batch;
+    return (float)g->c.micro / (float)(g->c.whole ? g->c.whole : g->c.batch);
 }
 
 /* Waits for the piece that runs, and adds its share of the loss. */
@@ -286,12 +289,14 @@ int zs_gradient_start(zs_gradient *g, const zs_train_state *s, const zs_train_ba
         if (at > 0)
             status = take_loss(g, err);
         if (status < 0)
-            return status;
+            break;
         fill_inputs(g, b, at);
-        step.sample = at;
+        step.sample = g->c.part + at;
+        if (at + g->c.micro == g->c.batch)
+            zs_reduce_begin(g->c.reduce, s->b.grad);
         status = zs_exec_start(g->exec, &buffers, &step, err);
     }
-    return status;
+    return zs_reduce_end(g->c.reduce, s->b.grad, status, err);
 }
 
 int zs_gradient_finish(zs_gradient *g, double *loss, zs_error *err)

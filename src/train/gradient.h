@@ -5,6 +5,7 @@
 
 #include "diffusion/diffusion.h"
 #include "models/model.h"
+#include "train/reduce.h"
 #include "train/state.h"
 
 /* What a loss is made from. */
@@ -18,13 +19,16 @@ typedef struct zs_gradient_config {
     const zs_model_config *model;
     zs_objective objective;
     zs_params *layout; /* zs_model_layout(model), or zs_prior_layout(model) */
-    int64_t batch;     /* samples per optimiser step */
+    int64_t batch;     /* samples per optimiser step that are learnt from here */
+    int64_t whole;     /* and by all ranks together; 0: batch */
+    int64_t part;      /* number of the first sample of these within the whole */
     int64_t micro;     /* samples at a time, dividing batch; 0: all */
     double dropout;
     double t_weight; /* as in zs_train_config; below 1 is 1 */
     uint64_t seed;   /* of dropout, timesteps and noise */
     const zs_backend *backend;
     unsigned exec_flags; /* zs_exec_flag */
+    zs_reduce *reduce;   /* borrowed: adds the gradients of all ranks up; NULL: there is one */
     zs_node_hook hook;   /* called after every node, or NULL */
     void *hook_ctx;
 } zs_gradient_config;
@@ -50,7 +54,8 @@ void zs_gradient_free(zs_gradient **g);
  * likewise. */
 void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
 
-/* Adds the gradient of the batch's loss to s->b.grad; s->step is the number of steps done so far.
+/* Adds the gradient of the batch's loss to s->b.grad (with ranks: of the loss of all their batches,
+ * and the gradient must have been zero; *loss stays the share of this one); s->step is the number of steps done so far.
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
  *            with x_t from x and target = noise; of a network that learns its variance the

@@ -31,6 +31,7 @@ int zs_imageset_start(zs_subject *s, const zs_train_config *c, int64_t first, zs
                                  .flip = c->flip,
                                  .seed = c->seed,
                                  .start = first,
+                                 .stride = c->stride,
                                  .threads = c->loader_threads,
                                  .prefetch = 2};
     return zs_loader_open(&im->loader, im->source, &lc, err);

@@ -18,7 +18,7 @@ typedef struct codes {
     float *x;       /* [batch,dim], normalised */
     int64_t *index; /* [batch] image of each */
     int64_t *y;     /* [batch] class of each, or NULL when the prior is not told */
-    int64_t batch, position;
+    int64_t batch, stride, position;
     uint64_t seed;
     zs_params *layout; /* of the whole model */
     float *weights;    /* flat: those of the base, and the prior as it was when last needed */
@@ -142,19 +142,23 @@ static int prepare(zs_subject *s, const zs_train_config *c, const zs_ui *ui, zs_
 {
     codes *k = s->self;
     char *path = c->codes ? zs_str_dup(c->codes) : zs_str_format("%s/codes.safetensors", c->out);
-    int status = path ? zs_codes_load(&k->codes, path, c->base, k->source, c->views, ui, err)
+    int status = path ? zs_codes_load_together(&k->codes, path, c->base, k->source, c->views,
+                                               c->comm, ui, err)
                       : zs_fail_nomem(err, 256, "a file name");
     zs_free(path);
     k->ui = ui;
     if (status == ZS_OK)
         status = take_base(k, c, err);
-    return status < 0 ? status : measure_real(k, err);
+    if (status < 0 || zs_comm_rank(c->comm) > 0) /* previews are for rank 0 */
+        return status;
+    return measure_real(k, err);
 }
 
 static int start(zs_subject *s, const zs_train_config *c, int64_t first, zs_error *err)
 {
     codes *k = s->self;
     k->batch = c->batch;
+    k->stride = c->stride ? c->stride : c->batch;
     k->position = first;
     k->seed = c->seed;
     k->x = zs_alloc((size_t)c->batch, (size_t)k->codes.dim * sizeof *k->x);
@@ -186,7 +190,7 @@ static int next(zs_subject *s, const zs_train_config *config, zs_train_batch *b,
     b->first = k->position;
     b->x = k->x;
     b->cond.y = k->y;
-    k->position += k->batch;
+    k->position += k->stride;
     return ZS_OK;
 }
 

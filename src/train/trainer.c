@@ -4,6 +4,7 @@
 #include "train/gradient.h"
 #include "train/report.h"
 #include "train/subject.h"
+#include "train/team.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -13,8 +14,13 @@ enum { NAMED = 3 };
 
 typedef struct trainer {
     const zs_train_config *c;
+    zs_train_config
+        mine;          /* what this rank's subject and gradient see of it: a part of each batch */
+    int64_t part;      /* where that begins within the batch */
+    bool leads;        /* this rank reads and writes the run's folder */
+    zs_reduce *reduce; /* NULL: one rank */
     const zs_ui *ui;
-    zs_rundir dir;
+    zs_rundir dir; /* where it leads */
     zs_subject subject;
     zs_params *layout;
     zs_train_state s;
@@ -59,7 +65,7 @@ static int open_data(trainer *t, zs_error *err)
                       : m->classes                        ? &zs_subject_classes
                       : told && !zs_model_config_joint(m) ? &zs_subject_conditional
                                                           : &zs_subject_images;
-    int status = t->subject.kind->open(&t->subject, t->c, err);
+    int status = t->subject.kind->open(&t->subject, &t->mine, err);
     if (status < 0)
         return status;
     t->config = zs_train_config_to_json(t->c, t->subject.fingerprint, t->subject.count);
@@ -85,9 +91,6 @@ static int resume_or_init(trainer *t, zs_error *err)
         status = start_anew(t, err);
     if (status < 0)
         return status;
-    t->start_step = t->s.step;
-    t->start_samples = t->logged_samples = t->s.samples;
-    t->before = t->s.seconds;
     status = zs_rundir_log_truncate(&t->dir, t->s.step, err);
     return status < 0 ? status : zs_rundir_write_config(&t->dir, t->config, err);
 }
@@ -97,13 +100,16 @@ static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
     const zs_gradient_config gc = {.model = &t->c->model,
                                    .objective = t->subject.kind->objective,
                                    .layout = t->layout,
-                                   .batch = t->c->batch,
+                                   .batch = t->mine.batch,
+                                   .whole = t->c->batch,
+                                   .part = t->part,
                                    .micro = t->c->micro_batch,
                                    .dropout = t->c->dropout,
                                    .t_weight = t->c->t_weight,
                                    .seed = t->c->seed,
                                    .backend = backend,
-                                   .exec_flags = t->c->exec_flags};
+                                   .exec_flags = t->c->exec_flags,
+                                   .reduce = t->reduce};
     int status = zs_gradient_new(&t->gradient, &gc, err);
     if (status == ZS_OK)
         zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %.2f million parameters, %.0f MiB for activations",
@@ -112,27 +118,68 @@ static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
     return status;
 }
 
-static int open_trainer(trainer *t, zs_error *err)
+/* What every rank finds out for itself, and whether all find the same. */
+static int open_run(trainer *t, const zs_backend **backend, zs_error *err)
 {
-    const zs_backend *backend = NULL;
+    zs_comm *comm = t->c->comm;
     int status = zs_train_config_validate(t->c, err);
     if (status == ZS_OK)
-        status = zs_backend_open(&backend, t->c->backend, err);
+        t->mine = zs_team_share(t->c, &t->part);
+    if (status == ZS_OK)
+        status = zs_backend_open(backend, t->c->backend, err);
     if (status == ZS_OK)
         status = open_data(t, err);
+    status = zs_comm_agree(comm, status, err);
     if (status == ZS_OK)
+        status =
+            zs_team_same_run(comm, t->c, t->subject.fingerprint, t->subject.count, t->config, err);
+    if (status == ZS_OK && t->leads)
         status = zs_rundir_open(&t->dir, t->c->out, err);
-    if (status == ZS_OK)
-        status = t->subject.kind->layout(&t->layout, &t->c->model, err);
+    return status;
+}
+
+/* What is trained, and the plan of its gradient. */
+static int open_network(trainer *t, const zs_backend *backend, zs_error *err)
+{
+    int64_t bucket = (int64_t)(1e6 * t->c->bucket_mb);
+    int status = t->subject.kind->layout(&t->layout, &t->c->model, err);
     if (status == ZS_OK)
         status = zs_train_state_new(&t->s, t->layout, backend, err);
     if (status == ZS_OK)
-        status = plan_gradient(t, backend, err);
-    if (status == ZS_OK && t->subject.kind->prepare)
-        status = t->subject.kind->prepare(&t->subject, t->c, t->ui, err);
+        status = zs_reduce_new(&t->reduce, t->c->comm, backend, t->layout, bucket, err);
+    return status == ZS_OK ? plan_gradient(t, backend, err) : status;
+}
+
+/* Where the run stands: rank 0 knows. */
+static int open_state(trainer *t, zs_error *err)
+{
+    zs_comm *comm = t->c->comm;
+    int status = t->leads ? resume_or_init(t, err) : ZS_OK;
+    status = zs_comm_agree_at_last(comm, status, err);
     if (status == ZS_OK)
-        status = resume_or_init(t, err);
-    return status < 0 ? status : t->subject.kind->start(&t->subject, t->c, t->s.samples, err);
+        status = zs_team_share_state(comm, &t->s, err);
+    t->start_step = t->s.step;
+    t->start_samples = t->logged_samples = t->s.samples;
+    t->before = t->s.seconds;
+    return status;
+}
+
+static int open_trainer(trainer *t, zs_error *err)
+{
+    zs_comm *comm = t->c->comm;
+    const zs_backend *backend = NULL;
+    int status = open_run(t, &backend, err);
+    if (status == ZS_OK)
+        status = open_network(t, backend, err);
+    status = zs_comm_agree(comm, status, err);
+    if (status == ZS_OK && t->subject.kind->prepare)
+        status = zs_comm_agree_at_last(
+            comm, t->subject.kind->prepare(&t->subject, &t->mine, t->ui, err), err);
+    if (status == ZS_OK)
+        status = open_state(t, err);
+    if (status == ZS_OK)
+        status = t->subject.kind->start(&t->subject, &t->mine, t->s.samples + t->part, err);
+    return zs_comm_agree(comm, status, err);
 }
 
 static void close_trainer(trainer *t)
@@ -140,6 +187,7 @@ static void close_trainer(trainer *t)
     if (t->subject.kind)
         t->subject.kind->close(&t->subject);
     zs_gradient_free(&t->gradient);
+    zs_reduce_free(&t->reduce);
     zs_train_state_free(&t->s);
     zs_params_free(&t->layout);
     zs_rundir_close(&t->dir);
@@ -243,7 +291,7 @@ static int numeric_failure(const trainer *t, zs_error *err)
 {
     zs_strbuf names = {0};
     char saved[64] = "no checkpoint was written yet";
-    for (int64_t i = 0; i < t->c->batch && i < NAMED; i++)
+    for (int64_t i = 0; i < t->mine.batch && i < NAMED; i++)
         zs_strbuf_addf(&names, "%s%s", i ? ", " : "", t->names[i]);
     if (t->c->batch > NAMED)
         zs_strbuf_addf(&names, " and %lld more", (long long)(t->c->batch - NAMED));
@@ -263,7 +311,7 @@ static int numeric_failure(const trainer *t, zs_error *err)
 static int fetch(trainer *t, zs_error *err)
 {
     t->batch = (zs_train_batch){0};
-    int status = t->subject.kind->next(&t->subject, t->c, &t->batch, err);
+    int status = t->subject.kind->next(&t->subject, &t->mine, &t->batch, err);
     if (status == ZS_OK && !t->batch.target)
         zs_gradient_draw(t->gradient, &t->batch);
     return status;
@@ -287,7 +335,7 @@ static int have_batch(trainer *t, zs_error *err)
     else if (t->why.status < 0)
         status = zs_fail(err, t->why.status, "%s", t->why.message);
     t->ahead = false;
-    for (int64_t i = 0; status == ZS_OK && i < t->c->batch && i < NAMED; i++) {
+    for (int64_t i = 0; status == ZS_OK && i < t->mine.batch && i < NAMED; i++) {
         char buf[160];
         const char *name = t->subject.kind->name(&t->subject, i, buf, sizeof buf);
         (void)snprintf(t->names[i], sizeof t->names[i], "%s", name);
@@ -311,9 +359,7 @@ static int measure(trainer *t, zs_error *err)
 
 static int train_step(trainer *t, zs_error *err)
 {
-    int status = have_batch(t, err);
-    if (status == ZS_OK)
-        status = measure(t, err);
+    int status = zs_team_loss(t->c->comm, &t->loss, measure(t, err), err);
     if (status < 0)
         return status;
     if (!isfinite(t->loss) || !isfinite(t->grad_norm))
@@ -324,7 +370,7 @@ static int train_step(trainer *t, zs_error *err)
     t->s.loss_sum += t->loss;
     t->s.loss_count++;
     t->smooth = t->smooth < 0.0 ? t->loss : 0.98 * t->smooth + 0.02 * t->loss;
-    return ZS_OK;
+    return zs_team_check(t->c->comm, &t->s, t->start_step, err);
 }
 
 static bool checkpoint_due(const trainer *t)
@@ -345,6 +391,8 @@ static bool preview_due(const trainer *t)
 static int after_step(trainer *t, zs_error *err)
 {
     int status = ZS_OK;
+    if (!t->leads)
+        return ZS_OK;
     if (t->c->log_steps > 0 && t->s.step % t->c->log_steps == 0)
         status = write_log(t, err);
     if (status == ZS_OK && checkpoint_due(t))
@@ -378,6 +426,8 @@ static int report_progress(const trainer *t, zs_error *err)
 static int finish(trainer *t, int status, zs_error *err)
 {
     zs_error why = {0};
+    if (!t->leads)
+        return status;
     int saved = status == ZS_E_NUMERIC ? ZS_OK : save(t, &why);
     write_report(t); /* with the last samples, which may be newer than the checkpoint */
     if (saved == ZS_OK || (status < 0 && status != ZS_E_CANCELLED))
@@ -389,25 +439,37 @@ static int finish(trainer *t, int status, zs_error *err)
 
 static int train(trainer *t, zs_error *err)
 {
-    int status = ZS_OK;
+    int status = ZS_OK, mine = ZS_OK; /* of all ranks, and of this one since they met */
     t->running = true;
     t->began = t->saved_at = t->logged_at = zs_clock_now();
     if (t->s.samples >= t->c->images)
         zs_ui_log(t->ui, ZS_LOG_INFO, "%s: all %lld %s have been seen; raise --images to go on",
                   t->c->out, (long long)t->c->images, t->subject.kind->unit);
     while (status == ZS_OK && t->s.samples < t->c->images) {
-        status = train_step(t, err);
+        if (mine == ZS_OK)
+            mine = have_batch(t, err);
+        status = zs_comm_agree(t->c->comm, mine, err);
         if (status == ZS_OK)
-            status = after_step(t, err);
+            status = train_step(t, err);
         if (status == ZS_OK)
-            status = report_progress(t, err);
+            mine = after_step(t, err);
+        if (status == ZS_OK && mine == ZS_OK)
+            mine = report_progress(t, err);
     }
+    if (status == ZS_OK)
+        status = zs_comm_agree_at_last(t->c->comm, mine, err);
     return finish(t, status, err);
 }
 
 int zs_train_run(const zs_train_config *c, const zs_ui *ui, zs_train_report *report, zs_error *err)
 {
-    trainer t = {.c = c, .ui = ui, .subject.distance = -1.0, .smooth = -1.0, .saved_step = -1};
+    trainer t = {.c = c,
+                 .mine = *c,
+                 .leads = zs_team_leads(c->comm),
+                 .ui = ui,
+                 .subject.distance = -1.0,
+                 .smooth = -1.0,
+                 .saved_step = -1};
     int status = open_trainer(&t, err);
     if (status == ZS_OK)
         status = train(&t, err);
