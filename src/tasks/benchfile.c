@@ -63,14 +63,16 @@ void zs_bench_put(zs_bench_file *f, const char *prefix, const char *name, int nd
     size_t numel = 1;
     for (int k = 0; k < nd; k++)
         numel *= (size_t)shape[k];
-    if (p)
+    f->failed = f->failed || !data;
+    if (p && data)
         memcpy(p, data, numel * sizeof *p);
 }
 
 void zs_bench_put_images(zs_bench_file *f, const char *name, const float *x, zs_shape s)
 {
     float *p = add(f, "", name, ZS_F32, 4, (int64_t[]){s.d[0], s.d[3], s.d[1], s.d[2]});
-    if (p)
+    f->failed = f->failed || !x;
+    if (p && x)
         zs_nchw_from_nhwc(p, x, s.d[0], s.d[1], s.d[2], s.d[3]);
 }
 

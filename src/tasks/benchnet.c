@@ -28,7 +28,7 @@ static void net_close(void **state)
     zs_model_close(&k->m);
     zs_params_free(&k->ps);
     if (k->weights)
-        k->backend->release(k->weights, k->weights_bytes);
+        zs_backend_host(k->backend)->release(k->weights, k->weights_bytes);
     zs_free(k->x);
     zs_free(k->z);
     zs_free(k->out);
@@ -63,7 +63,8 @@ static int allocate(net *k, uint64_t seed, zs_error *err)
     size_t n = (size_t)k->row->n, numel = (size_t)zs_shape_numel(&k->xs);
     size_t dim = (size_t)k->dim, weights = (size_t)zs_params_numel(k->ps);
     k->weights_bytes = weights * sizeof(float);
-    k->weights = k->backend->alloc(k->weights_bytes); /* as a model from a file has them */
+    /* as a model from a file has them */
+    k->weights = zs_backend_host(k->backend)->alloc(k->weights_bytes);
     k->x = zs_alloc(numel, sizeof(float));
     k->out = zs_alloc((size_t)zs_shape_numel(&k->out_s), sizeof(float));
     k->z = zs_alloc(n * dim, sizeof(float));

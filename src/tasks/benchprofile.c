@@ -85,15 +85,20 @@ static void add_to(line *l, const line *x)
     l->bytes += x->bytes;
 }
 
+static double view_bytes(const zs_view *v)
+{
+    return v->p ? (double)zs_shape_numel(&v->s) * (double)zs_dtype_size(v->type) : 0;
+}
+
 /* Every tensor once. */
 static double bytes_of(const zs_call *c)
 {
     double n = 0;
     for (int i = 0; i < ZS_MAX_IN; i++)
-        n += c->in[i].p ? (double)zs_shape_numel(&c->in[i].s) : 0;
+        n += view_bytes(&c->in[i]);
     for (int i = 0; i < ZS_MAX_OUT; i++)
-        n += c->out[i].p ? (double)zs_shape_numel(&c->out[i].s) : 0;
-    return n * sizeof(float);
+        n += view_bytes(&c->out[i]);
+    return n;
 }
 
 static zs_shape first_shape(const zs_view *v, int n)

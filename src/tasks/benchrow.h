@@ -58,7 +58,7 @@ typedef struct zs_bench_file {
     bool failed;
 } zs_bench_file;
 
-/* Adds a copy of data (f32; t: whole numbers) under prefix + name. */
+/* Adds a copy of data (f32; t: whole numbers; NULL: memory ran out) under prefix + name. */
 void zs_bench_put(zs_bench_file *f, const char *prefix, const char *name, int nd,
                   const int64_t *shape, const float *data);
 /* [n,h,w,c] as [n,c,h,w]. */

@@ -17,6 +17,8 @@ typedef struct step {
     double flops, loss, grad_norm;
     float *x0; /* images [n,h,w,c], or codes [n,z_dim] */
     size_t numel;
+    zs_train_batch b; /* of the next step, if ahead */
+    bool ahead;
     const int64_t *t; /* of the last step */
     const float *noise;
     zs_model_config c;
@@ -47,14 +49,29 @@ static int step_new(void **state, const zs_bench_row *r, zs_preset *p, zs_error 
     return zs_preset_find(p, r->preset, err);
 }
 
+static int start_weights(step *k, uint64_t seed, zs_error *err)
+{
+    float *w = NULL;
+    int status = zs_train_state_look(&w, &k->s, k->s.b.param, err);
+    if (status == ZS_OK) {
+        zs_bench_weights(w, k->ps, seed);
+        status = zs_train_state_put(&k->s, k->s.b.param, w, err);
+    }
+    if (status == ZS_OK)
+        status = zs_train_state_put(&k->s, k->s.b.ema, w, err);
+    zs_train_state_leave(&k->s, &w);
+    return status;
+}
+
 /* Weights, moments and data, once the parameters are laid out. */
 static int fill_state(step *k, const zs_bench_setting *s, zs_error *err)
 {
     int status = zs_train_state_new(&k->s, k->ps, s->backend, err);
     if (status < 0)
         return status;
-    zs_bench_weights(k->s.b.param, k->ps, s->seed);
-    memcpy(k->s.b.ema, k->s.b.param, k->s.b.n * sizeof(float));
+    status = start_weights(k, s->seed, err);
+    if (status < 0)
+        return status;
     k->x0 = zs_alloc(k->numel, sizeof(float));
     if (!k->x0)
         return zs_fail_nomem(err, k->numel * sizeof(float), k->row->name);
@@ -62,12 +79,15 @@ static int fill_state(step *k, const zs_bench_setting *s, zs_error *err)
     return ZS_OK;
 }
 
-static void update(step *k)
+/* With the norm of the gradient begun. */
+static int update(step *k, zs_error *err)
 {
-    k->grad_norm = zs_grad_norm(k->s.b.grad, k->s.b.n);
+    int status = zs_train_state_norm_end(&k->grad_norm, &k->s, k->s.b.grad, err);
     k->s.step++;
     k->s.samples += k->row->n;
-    zs_train_state_step(&k->s, &k->optim, k->grad_norm);
+    if (status == ZS_OK)
+        zs_train_state_step(&k->s, &k->optim, k->grad_norm);
+    return status;
 }
 
 static double step_flops(const void *state)
@@ -84,11 +104,41 @@ static double shift(const float *now, const float *start, size_t n)
     return sum;
 }
 
-static void put_shift(zs_bench_file *f, const step *k, const float *start)
+static int put_shift(zs_bench_file *f, const step *k, const float *start, zs_error *err)
 {
-    float v[2] = {(float)shift(k->s.b.param, start, k->s.b.n),
-                  (float)shift(k->s.b.ema, start, k->s.b.n)};
+    float *const buffers[2] = {k->s.b.param, k->s.b.ema}, *now = NULL, v[2] = {0};
+    int status = ZS_OK;
+    for (int i = 0; status == ZS_OK && i < 2; i++) {
+        status = zs_train_state_look(&now, &k->s, buffers[i], err);
+        if (status == ZS_OK)
+            v[i] = (float)shift(now, start, k->s.b.n);
+        zs_train_state_leave(&k->s, &now);
+    }
     zs_bench_put(f, "", "squared_shift", 1, (int64_t[]){2}, v);
+    return status;
+}
+
+static int put_gradients(zs_bench_file *f, const step *k, zs_error *err)
+{
+    float *g = NULL;
+    int status = zs_train_state_look(&g, &k->s, k->s.b.grad, err);
+    if (status == ZS_OK)
+        zs_bench_put_params(f, "grad.", k->ps, g);
+    zs_train_state_leave(&k->s, &g);
+    return status;
+}
+
+static int copy_weights(float **out, const step *k, zs_error *err)
+{
+    float *w = NULL;
+    int status = zs_train_state_look(&w, &k->s, k->s.b.param, err);
+    *out = zs_alloc(k->s.b.n, sizeof **out);
+    if (status == ZS_OK && !*out)
+        status = zs_fail_nomem(err, k->s.b.n * sizeof **out, "a copy of the weights");
+    if (status == ZS_OK)
+        memcpy(*out, w, k->s.b.n * sizeof **out);
+    zs_train_state_leave(&k->s, &w);
+    return status;
 }
 
 /* One batch with its gradient, without the update. */
@@ -115,28 +165,29 @@ static int save_steps(step *k, gradient_fn gradient, zs_shape xs, const char *di
 {
     zs_bench_file f = {0};
     char name[64];
-    size_t bytes = k->s.b.n * sizeof(float);
-    float *start = zs_alloc(k->s.b.n, sizeof *start);
-    int status = start ? ZS_OK : zs_fail_nomem(err, bytes, "a copy of the weights");
-    if (status == ZS_OK)
-        memcpy(start, k->s.b.param, bytes);
+    float *start = NULL;
+    int status = copy_weights(&start, k, err);
     if (xs.nd == 4) {
         zs_bench_put_images(&f, "x0", k->x0, xs);
         if (status == ZS_OK)
             status = zs_bench_write_model(dir, k->row->preset, &k->c, k->ps, start, err);
     } else {
         zs_bench_put(&f, "", "x0", 2, xs.d, k->x0);
-        zs_bench_put_params(&f, "param.", k->ps, k->s.b.param);
+        if (status == ZS_OK)
+            zs_bench_put_params(&f, "param.", k->ps, start);
     }
     for (int i = 0; status == ZS_OK && i < SAVED_STEPS; i++) {
         status = gradient(k, err);
         put_batch(&f, k, i, &xs);
-        if (i == 0)
-            zs_bench_put_params(&f, "grad.", k->ps, k->s.b.grad);
-        update(k);
+        if (status == ZS_OK && i == 0)
+            status = put_gradients(&f, k, err);
+        if (status == ZS_OK)
+            status = zs_train_state_norm_begin(&k->s, k->s.b.grad, err);
+        if (status == ZS_OK)
+            status = update(k, err);
     }
     if (status == ZS_OK)
-        put_shift(&f, k, start);
+        status = put_shift(&f, k, start, err);
     zs_free(start);
     snprintf(name, sizeof name, "%s.safetensors", k->row->name);
     int written = zs_bench_write(&f, dir, name, err);
@@ -186,21 +237,35 @@ static int open_train(void **state, const zs_bench_row *r, const zs_bench_settin
     return status == ZS_OK ? zs_gradient_new(&k->gradient, &gc, err) : status;
 }
 
-static int step_gradient(step *k, zs_error *err)
+static void draw(step *k, int64_t first)
 {
-    zs_train_batch b = {.first = k->s.samples, .x = k->x0};
-    zs_gradient_draw(k->gradient, &b);
-    k->t = b.t;
-    k->noise = b.target;
-    return zs_gradient_run(k->gradient, &k->s, &b, &k->loss, err);
+    k->b = (zs_train_batch){.first = first, .x = k->x0};
+    zs_gradient_draw(k->gradient, &k->b);
+    k->t = k->b.t;
+    k->noise = k->b.target;
 }
 
+static int step_gradient(step *k, zs_error *err)
+{
+    draw(k, k->s.samples);
+    return zs_gradient_run(k->gradient, &k->s, &k->b, &k->loss, err);
+}
+
+/* As the trainer does it: a device is not kept waiting for what is drawn. */
 static int step_run(void *state, zs_error *err)
 {
-    int status = step_gradient(state, err);
+    step *k = state;
+    if (!k->ahead)
+        draw(k, k->s.samples);
+    int status = zs_gradient_start(k->gradient, &k->s, &k->b, err);
     if (status == ZS_OK)
-        update(state);
-    return status;
+        status = zs_train_state_norm_begin(&k->s, k->s.b.grad, err);
+    k->ahead = k->s.backend->remote != NULL;
+    if (k->ahead)
+        draw(k, k->s.samples + k->row->n);
+    if (status == ZS_OK)
+        status = zs_gradient_finish(k->gradient, &k->loss, err);
+    return status == ZS_OK ? update(k, err) : status;
 }
 
 static int train_save(void *state, const char *dir, zs_error *err)

@@ -10,7 +10,8 @@ typedef struct vit {
     zs_vit_config c;
     zs_params *ps;
     zs_exec *exec;
-    float *weights;
+    float *weights; /* the program's */
+    zs_weights placed;
     double flops;
 } vit;
 
@@ -25,8 +26,9 @@ static void vit_close(void **state)
     if (!k)
         return;
     zs_exec_free(&k->exec);
+    zs_weights_clear(&k->placed);
     if (k->weights)
-        k->backend->release(k->weights, weight_bytes(k));
+        zs_backend_host(k->backend)->release(k->weights, weight_bytes(k));
     zs_params_free(&k->ps);
     zs_free(k);
     *state = NULL;
@@ -75,10 +77,11 @@ static int vit_open(void **state, const zs_bench_row *r, const zs_bench_setting 
     int status = plan(k, s, err);
     if (status < 0)
         return status;
-    k->weights = k->backend->alloc(weight_bytes(k));
+    k->weights = zs_backend_host(k->backend)->alloc(weight_bytes(k));
     if (!k->weights)
         return zs_fail_nomem(err, weight_bytes(k), r->name);
     zs_bench_weights(k->weights, k->ps, s->seed);
+    k->placed = zs_weights_of_host(k->backend, k->weights, (size_t)zs_params_numel(k->ps));
     zs_shape xs = images(k);
     zs_bench_fill(zs_exec_input(k->exec, "x"), (size_t)zs_shape_numel(&xs), s->seed, 1);
     return ZS_OK;
@@ -87,7 +90,9 @@ static int vit_open(void **state, const zs_bench_row *r, const zs_bench_setting 
 static int vit_run(void *state, zs_error *err)
 {
     vit *k = state;
-    return zs_exec_run(k->exec, k->weights, NULL, &(zs_step){0}, err);
+    zs_buffers b;
+    int status = zs_weights_get(&b, &k->placed, 1, err);
+    return status == ZS_OK ? zs_exec_run_with(k->exec, &b, &(zs_step){0}, err) : status;
 }
 
 static double vit_flops(const void *state)
