@@ -70,12 +70,14 @@ int zs_comm_same(zs_comm *c, uint64_t v, const char *what, zs_error *err);
 /* n bytes of rank 0 to all. */
 int zs_comm_broadcast(zs_comm *c, void *p, size_t n, zs_error *err);
 
-/* Rank 0 gets the parts of the others: p holds n rows of so many bytes, of which each rank has
- * filled in zs_comm_part_of(n, rank, size) rounded to whole blocks of `block` rows. Ends with
- * zs_comm_agree_at_last on `status`, which is that of the work before. */
-int zs_comm_collect(zs_comm *c, void *p, int64_t n, int64_t block, size_t row, int status,
-                    zs_error *err);
+/* Rows of this rank when n rows are shared out in whole blocks of `block`: as those that compute
+ * rows in such blocks get the same bits for any number of ranks. */
 zs_part zs_comm_rows(const zs_comm *c, int64_t n, int64_t block);
+
+/* Rank 0 gets the rows of the others below `upto`: p holds that many, `row` bytes each. Begins with
+ * zs_comm_agree_at_last on `status`, which is that of the work before. */
+int zs_comm_collect(zs_comm *c, void *p, int64_t n, int64_t block, int64_t upto, size_t row,
+                    int status, zs_error *err);
 
 /* ---- sums of many numbers ---- */
 

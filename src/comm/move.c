@@ -72,17 +72,16 @@ static int carry(zs_comm *c, int peer, char *p, size_t n, zs_error *err)
     return status;
 }
 
-int zs_comm_collect(zs_comm *c, void *p, int64_t n, int64_t block, size_t row, int status,
-                    zs_error *err)
+int zs_comm_collect(zs_comm *c, void *p, int64_t n, int64_t block, int64_t upto, size_t row,
+                    int status, zs_error *err)
 {
     status = zs_comm_agree_at_last(c, status, err);
-    if (!c || status < 0)
-        return status;
-    for (int i = 1; status == ZS_OK && i < c->me.size; i++) {
+    for (int i = 1; status == ZS_OK && i < zs_comm_size(c); i++) {
         zs_part r = rows_of(n, block, i, c->me.size);
+        int64_t end = r.end < upto ? r.end : upto;
         char *at = (char *)p + (size_t)r.begin * row;
-        if (c->me.rank == 0 || c->me.rank == i)
-            status = carry(c, c->me.rank == 0 ? i : 0, at, (size_t)(r.end - r.begin) * row, err);
+        if (r.begin < end && (c->me.rank == 0 || c->me.rank == i))
+            status = carry(c, c->me.rank == 0 ? i : 0, at, (size_t)(end - r.begin) * row, err);
     }
     return status;
 }

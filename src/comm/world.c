@@ -51,7 +51,10 @@ static int number_of(const char *name, int otherwise)
 
 static void find_launcher(void)
 {
+    const char *alone = getenv("ZSEM_ALONE");
     world.claimed_size = 1;
+    if (alone && *alone) /* a launcher of processes that have nothing to do with each other */
+        return;
     for (size_t i = 0; !world.launcher && i < sizeof launchers / sizeof launchers[0]; i++) {
         int n = number_of(launchers[i].size, 1);
         if (n < 2)
@@ -106,7 +109,7 @@ static int load(const zs_comm_driver **d, zs_error *err)
         return zs_fail(err, ZS_E_UNSUPPORTED,
                        "%s started %d processes, and this zsem is built without MPI, so that each "
                        "would do all of the work: install libopenmpi-dev and build it again, or "
-                       "start it without %s",
+                       "start it without %s, or set ZSEM_ALONE=1 if that is what you want",
                        world.launcher->name, world.claimed_size, world.launcher->name);
     /* global: Open MPI loads parts of itself that look for its names; never unloaded */
     void *handle = dlopen(path, RTLD_NOW | RTLD_GLOBAL);

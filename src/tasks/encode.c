@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem encode: images -> z_sem codes in one file. */
+#include "comm/comm.h"
 #include "tasks/pipeline.h"
 
 #include <math.h>
@@ -12,6 +13,7 @@ typedef struct encode {
     float *z, *x;
     zs_image_shape shape;
     int64_t n, dim;
+    zs_part rows; /* of this rank */
 } encode;
 
 static int check_finite(const encode *e, int64_t first, int64_t n)
@@ -29,8 +31,8 @@ static int run_batches(encode *e)
 {
     int64_t batch = zs_opt_int(e->env, "batch");
     int status = ZS_OK;
-    for (int64_t i = 0; status == ZS_OK && i < e->n; i += batch) {
-        int64_t take = e->n - i < batch ? e->n - i : batch;
+    for (int64_t i = e->rows.begin; status == ZS_OK && i < e->rows.end; i += batch) {
+        int64_t take = e->rows.end - i < batch ? e->rows.end - i : batch;
         zs_shape xs = zs_shape4(take, e->shape.size, e->shape.size, e->shape.channels);
         status = zs_images_read(e->im, i, take, e->x, e->env->err);
         if (status == ZS_OK)
@@ -38,10 +40,11 @@ static int run_batches(encode *e)
         if (status == ZS_OK)
             status = check_finite(e, i, take);
         if (status == ZS_OK)
-            status = zs_ui_progress(
-                e->env->ui,
-                &(zs_progress){"encode", (double)(i + take), (double)e->n, "images", NULL},
-                e->env->err);
+            status = zs_ui_progress(e->env->ui,
+                                    &(zs_progress){"encode", (double)(i + take - e->rows.begin),
+                                                   (double)(e->rows.end - e->rows.begin), "images",
+                                                   NULL},
+                                    e->env->err);
     }
     return status;
 }
@@ -74,6 +77,17 @@ static int write_codes(const encode *e, const char *path)
     return status;
 }
 
+/* Whole batches of each rank, so that rows are those of one rank, bit for bit. */
+static int encode_all(encode *e)
+{
+    zs_comm *comm = zs_comm_world();
+    int64_t batch = zs_opt_int(e->env, "batch");
+    e->rows = zs_comm_rows(comm, e->n, batch);
+    int status = run_batches(e);
+    return zs_comm_collect(comm, e->z, e->n, batch, e->n, (size_t)e->dim * sizeof *e->z, status,
+                           e->env->err);
+}
+
 static int run(zs_task_env *env)
 {
     encode e = {.env = env};
@@ -97,8 +111,8 @@ static int run(zs_task_env *env)
                  (unsigned long long)(zs_opt_int(env, "batch") * zs_images_elements(e.im))),
             "codes and a batch of images; lower --batch");
     if (status == ZS_OK)
-        status = run_batches(&e);
-    if (status == ZS_OK)
+        status = encode_all(&e);
+    if (status == ZS_OK && zs_comm_rank(zs_comm_world()) == 0)
         status = write_codes(&e, out);
     if (status == ZS_OK) {
         zs_result_set(env, "out", zs_json_text(out));
@@ -123,7 +137,8 @@ static const zs_option options[] = {{"out", ZS_OPTION_TEXT, "FILE", "codes.safet
 static const char *const examples[] = {
     "zsem encode last.ckpt photos/ --out codes.safetensors",
     "zsem encode share/fashion32.safetensors fashion-mnist:test --out z.npy",
-    "zsem encode mocov3-vit-b.pth.tar photos/ --out representations.npy", NULL};
+    "zsem encode mocov3-vit-b.pth.tar photos/ --out representations.npy",
+    "mpirun -n 4 zsem encode last.ckpt photos/ --out codes.npy", NULL};
 
 const zs_task zs_task_encode = {
     {"encode", "MODEL IMAGES... [--out FILE] [options]", "write the codes z_sem of images",

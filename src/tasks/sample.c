@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem sample: new images. noise -> prior -> z_sem; noise = x_T; (z_sem, x_T) -> image. */
+#include "comm/comm.h"
 #include "tasks/drawcodes.h"
 #include "tasks/output.h"
 #include "tasks/pipeline.h"
@@ -12,6 +13,8 @@ enum { GRID_MAX = 256, PRIOR_BATCH = 250, PRIOR_STEPS = 20, LONG_STEPS = 250 };
 
 typedef struct sample {
     zs_task_env *env;
+    zs_comm *comm; /* ranks that share the images; NULL: this process alone */
+    zs_part rows;  /* images of this one */
     zs_model *m;
     const char *dir;
     int64_t n, e, dim; /* images, floats of one, numbers of a code */
@@ -211,6 +214,7 @@ static int open_sample(sample *s)
 
 /* ---- work ---- */
 
+/* By rank 0 for all: which codes a probe accepts must not depend on the machine. */
 static int draw_codes(sample *s)
 {
     zs_code_draw d = {.model = s->m,
@@ -221,7 +225,12 @@ static int draw_codes(sample *s)
                       .wanted = s->wanted,
                       .cls = class_for(s, ZS_BOX_PRIOR),
                       .ui = s->env->ui};
-    return zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
+    size_t bytes = (size_t)(s->n * s->dim) * sizeof *s->z;
+    int status = ZS_OK;
+    if (zs_comm_rank(s->comm) == 0)
+        status = zs_draw_codes(s->z, &s->tried, s->n, &d, s->env->err);
+    status = zs_comm_agree_at_last(s->comm, status, s->env->err);
+    return status < 0 ? status : zs_comm_broadcast(s->comm, s->z, bytes, s->env->err);
 }
 
 static int write_images(sample *s, int64_t first, int64_t n)
@@ -246,7 +255,7 @@ static int run_batch(sample *s, int64_t first, int64_t n)
     g.noise = (zs_noise){.seed = s->seed, .first = (uint64_t)first};
     g.cond.z = s->z ? s->z + first * s->dim : NULL;
     g.cond.y = s->y ? s->y + first : NULL;
-    zs_span_begin(&s->span, (double)first, (double)n);
+    zs_span_begin(&s->span, (double)(first - s->rows.begin), (double)n);
     int status = strip ? zs_strip_begin(&s->strip, g.steps, s->e, n, s->env->err) : ZS_OK;
     if (strip) {
         g.watch = zs_strip_watch;
@@ -261,12 +270,17 @@ static int run_batch(sample *s, int64_t first, int64_t n)
 
 static int run_batches(sample *s)
 {
+    int64_t batch = s->xs.d[0], shown = s->n < GRID_MAX ? s->n : GRID_MAX;
     int status = ZS_OK;
-    s->span = (zs_span_progress){
-        .parent = s->env->ui, .stage = "sample", .unit = "images", .total = (double)s->n};
-    for (int64_t i = 0; status == ZS_OK && i < s->n; i += s->xs.d[0])
-        status = run_batch(s, i, s->n - i < s->xs.d[0] ? s->n - i : s->xs.d[0]);
-    return status;
+    s->rows = zs_comm_rows(s->comm, s->n, batch);
+    s->span = (zs_span_progress){.parent = s->env->ui,
+                                 .stage = "sample",
+                                 .unit = "images",
+                                 .total = (double)(s->rows.end - s->rows.begin)};
+    for (int64_t i = s->rows.begin; status == ZS_OK && i < s->rows.end; i += batch)
+        status = run_batch(s, i, s->rows.end - i < batch ? s->rows.end - i : batch);
+    return zs_comm_collect(s->comm, s->grid, s->n, batch, shown, (size_t)s->e * sizeof *s->grid,
+                           status, s->env->err);
 }
 
 static int write_grid(const sample *s)
@@ -301,15 +315,16 @@ static void report(sample *s)
 
 static int run(zs_task_env *env)
 {
-    sample s = {.env = env, .dir = zs_opt_text(env, "out")};
+    sample s = {.env = env, .comm = zs_comm_world(), .dir = zs_opt_text(env, "out")};
     int status = open_sample(&s);
     if (status == ZS_OK && s.z)
         status = draw_codes(&s);
     if (status == ZS_OK)
         status = run_batches(&s);
-    if (status == ZS_OK)
+    bool leads = zs_comm_rank(s.comm) == 0;
+    if (status == ZS_OK && leads)
         status = write_grid(&s);
-    if (status == ZS_OK)
+    if (status == ZS_OK && leads)
         report(&s);
     zs_strip_free(&s.strip);
     zs_free(s.z);
@@ -344,7 +359,9 @@ static const char *const examples[] = {
     "zsem sample last.ckpt,latent.pkl -n 64 --steps 100 --out new",
     "zsem sample runs/probe -n 16 --attr Smiling --attr Eyeglasses=0 --seed 7",
     "zsem sample runs/generator,runs/rdm --class 3 --prior-steps 250",
-    "zsem sample ddpm.ckpt --sampler ddpm --steps 1000", NULL};
+    "zsem sample ddpm.ckpt --sampler ddpm --steps 1000",
+    "mpirun -n 4 zsem sample last.ckpt,latent.pkl -n 5000 --out new",
+    NULL};
 
 const zs_task zs_task_sample = {
     {"sample", "MODEL [-n N] [--steps T] [--attr NAME]... [--out DIR] [options]",

@@ -383,7 +383,7 @@ static int gather(job *j, bool there, zs_error *err)
     if (there)
         return leads ? read_file(j, err) : ZS_OK;
     status = encode_all(j, err);
-    status = zs_comm_collect(j->comm, j->out->z, all_rows(j), BATCH, row, status, err);
+    status = zs_comm_collect(j->comm, j->out->z, all_rows(j), BATCH, all_rows(j), row, status, err);
     if (status == ZS_OK && leads)
         status = write_file(j, err);
     return status;
