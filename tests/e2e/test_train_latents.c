@@ -2,6 +2,7 @@
 /* A generator on the latents of a first stage, told nothing: it learns these, not the images. */
 #include "train/train.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "models/rep.h"
 #include "tests/e2e/trainkit.h"
 #include "tests/unit/must.h"
 
@@ -38,37 +40,60 @@ static const zs_model_config first_stage = {.image_size = SIZE,
                                                     .num_res_blocks = 1,
                                                     .scale = 1.0}};
 
-/* Loss of the last step of a run on what a first stage of that seed makes. */
-static double loss_on(uint64_t seed)
+static const char *const stages[] = {"first.safetensors", "second.safetensors"};
+
+/* A run on what one of the first stages makes. The caller closes c->first_stage. */
+static void make_run(zs_train_config *c, const char *stage, const char *out)
 {
-    zs_params *ps = NULL;
-    zs_model *m = NULL;
     zs_error err = {0};
+    *c = zs_train_defaults();
+    c->model = tiny_adm(LATENTS);
+    c->first_stage = tiny_open(scratch_path("%s", stage));
+    must(zs_latent_fingerprint(c->model.latent_fingerprint, c->first_stage, &err), &err);
+    (void)snprintf(c->model.latent_name, sizeof c->model.latent_name, "%s", stage);
+    c->optim.lr = 1e-2;
+    c->batch = BATCH;
+    c->images = BATCH * STEPS;
+    c->data = scratch_path("data");
+    c->out = scratch_path("%s", out);
+    c->preview_images = BATCH * STEPS;
+}
+
+/* Loss of the last step. */
+static double loss_on(const char *stage, const char *out)
+{
     zs_train_report report;
-    zs_train_config c = zs_train_defaults();
-    c.model = tiny_adm(LATENTS);
-    float *w = tiny_weights(&ps, &first_stage, seed);
-    must(zs_model_wrap(&m, &first_stage, w, NULL, &err), &err);
-    c.first_stage = m;
-    c.optim.lr = 1e-2;
-    c.batch = BATCH;
-    c.images = BATCH * STEPS;
-    c.data = scratch_path("data");
-    c.out = scratch_path("run%d", (int)seed);
-    c.preview_images = BATCH * STEPS;
+    zs_train_config c;
+    make_run(&c, stage, out);
     tiny_train(&c, NULL, ZS_OK, &report);
-    zs_model_close(&m);
-    zs_free(w);
-    zs_params_free(&ps);
+    zs_model_close(&c.first_stage);
     return report.loss;
 }
 
 static void learns_latents(void **state)
 {
     (void)state;
-    double a = loss_on(1), b = loss_on(2), d = a > b ? a - b : b - a;
+    double a = loss_on(stages[0], "run0"), b = loss_on(stages[1], "run1");
     print_message("losses on the latents of two first stages: %g and %g\n", a, b);
-    assert_true(d > 1e-6 * a);
+    assert_true(fabs(a - b) > 1e-6 * a);
+}
+
+/* Neither a run nor its model goes with the latents of another first stage. */
+static void knows_its_first_stage(void **state)
+{
+    (void)state;
+    zs_train_config c;
+    make_run(&c, stages[0], "mine");
+    tiny_train(&c, NULL, ZS_OK, NULL);
+    zs_model_close(&c.first_stage);
+    make_run(&c, stages[1], "mine");
+    tiny_train_refused(&c, "latent_");
+    zs_model_close(&c.first_stage);
+    zs_model *m = tiny_open(tiny_joined("mine", stages[0]));
+    assert_true(zs_model_has(m, ZS_BOX_FIRST_STAGE) && zs_model_has(m, ZS_BOX_GENERATOR));
+    zs_model_close(&m);
+    tiny_open_refused(tiny_joined("mine", stages[1]), "another first stage");
+    tiny_open_refused(tiny_joined(stages[1], "mine"), "latents of first.safetensors");
 }
 
 static int set_up(void **state)
@@ -76,11 +101,14 @@ static int set_up(void **state)
     if (scratch_make(state) != 0)
         return -1;
     write_images();
+    for (uint64_t i = 0; i < 2; i++)
+        tiny_bundle(stages[i], &first_stage, i + 1, NULL, ZS_F32);
     return 0;
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(learns_latents)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(learns_latents),
+                                       cmocka_unit_test(knows_its_first_stage)};
     return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }
