@@ -18,8 +18,9 @@ struct zs_exec {
     zs_placement *pl; /* tensors 0..nt-1, then one workspace per node */
     uint8_t *arena;
     size_t arena_bytes;
-    zs_buffers b;   /* what the calls are bound to */
-    zs_tid *inputs; /* ZS_NONE at the end */
+    zs_buffers b;     /* what the calls are bound to */
+    uint64_t weights; /* zs_step.weights of this run */
+    zs_tid *inputs;   /* ZS_NONE at the end */
     zs_packs *packs;
     zs_pack **pack;  /* per node, NULL for none; NULL without packs */
     zs_ready *ready; /* or NULL */
@@ -28,6 +29,9 @@ struct zs_exec {
 
 /* Bytes of a tensor in the arena. */
 size_t zs_exec_tensor_bytes(const zs_gtensor *t);
+
+/* The packed form for node i, in its call. */
+int zs_exec_fetch_packed(zs_exec *e, size_t i, zs_error *err);
 
 /* Queues (or, of backends in the program's memory, does) the work of every node. step is in the
  * backend's memory. */

@@ -159,11 +159,27 @@ static int record(zs_exec *e, zs_error *err)
     return status < 0 ? zs_fail(err, status, "%s", why.message) : ZS_OK;
 }
 
+/* Packed forms are made before the nodes run: to be made is no part of what is recorded. Says
+ * whether a node has another form than last time, or none any more. */
+static int fetch_packs(zs_exec *e, bool *moved, zs_error *err)
+{
+    int status = ZS_OK;
+    for (size_t i = 0; e->pack && status == ZS_OK && i < e->g->nn; i++) {
+        const void *before = e->calls[i].packed;
+        if (e->pack[i])
+            status = zs_exec_fetch_packed(e, i, err);
+        *moved = *moved || e->calls[i].packed != before;
+    }
+    return status;
+}
+
 int zs_far_start(zs_exec *e, const zs_step *step, bool moved, zs_error *err)
 {
     const zs_remote *r = e->backend->remote;
     zs_far *f = e->far;
     int status = f->running ? zs_far_wait(e, err) : ZS_OK;
+    if (status == ZS_OK)
+        status = fetch_packs(e, &moved, err);
     if (moved) {
         drop_tape(e);
         f->runs = 0;

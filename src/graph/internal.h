@@ -111,10 +111,10 @@ zs_pack *zs_packs_take(zs_packs *s, zs_op op, int64_t offset, zs_packing k);
 /* One user less; the last one frees it. */
 void zs_packs_drop(zs_packs *s, zs_pack *p);
 
-/* The packed form for a run on `params`, made by now; NULL when the run promises nothing about its
- * weights, or memory has run out. */
+/* The packed form for a run on `params` of this version (zs_step.weights), made by now; NULL when
+ * the run promises nothing about its weights, or memory has run out. */
 const void *zs_packs_get(zs_packs *s, zs_pack *p, const zs_packer *packer, const zs_call *c,
-                         const float *params);
+                         const float *params, uint64_t version);
 
 /* Whether packing again gives the same bytes: false shows a broken promise. */
 bool zs_packs_fresh(const zs_packs *s, const zs_pack *p, const zs_packer *packer, const zs_call *c);

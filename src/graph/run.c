@@ -76,12 +76,12 @@ static int check_run(const zs_exec *e, zs_error *err)
     return ZS_OK;
 }
 
-static int fetch_packed(zs_exec *e, size_t i, zs_error *err)
+int zs_exec_fetch_packed(zs_exec *e, size_t i, zs_error *err)
 {
     zs_call *c = &e->calls[i];
     const zs_packer *packer = packer_of(e, e->g->n[i].op);
     c->packed = NULL; /* while it is being made */
-    c->packed = zs_packs_get(e->packs, e->pack[i], packer, c, e->b.params);
+    c->packed = zs_packs_get(e->packs, e->pack[i], packer, c, e->b.params, e->weights);
     if (c->packed && (e->flags & ZS_EXEC_POISON) &&
         !zs_packs_fresh(e->packs, e->pack[i], packer, c))
         return zs_fail(err, ZS_E_INTERNAL,
@@ -114,8 +114,8 @@ int zs_exec_run_nodes(zs_exec *e, const zs_step *step, zs_error *err)
         c->step = step;
         if (poisons)
             status = poison(e, (int32_t)i, true, err);
-        if (status == ZS_OK && e->pack && e->pack[i])
-            status = fetch_packed(e, i, err);
+        if (status == ZS_OK && e->pack && e->pack[i] && !e->far)
+            status = zs_exec_fetch_packed(e, i, err);
         if (status < 0)
             return status;
         if (e->hook)
@@ -134,6 +134,7 @@ int zs_exec_start(zs_exec *e, const zs_buffers *b, const zs_step *step, zs_error
 {
     bool moved = e->b.params != b->params || e->b.grads != b->grads || e->b.shadow != b->shadow;
     bind(e, b);
+    e->weights = step->weights;
     int status = check_run(e, err);
     if (status < 0)
         return status;

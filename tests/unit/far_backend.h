@@ -46,6 +46,7 @@ typedef struct far_counts {
     size_t kernels; /* put into the queue one by one */
     size_t replays;
     size_t uploads;
+    size_t packs; /* made */
 } far_counts;
 far_counts far_counted(void);
 

@@ -309,6 +309,45 @@ static void inputs_are_uploaded_when_asked_for(void **state)
     done(&far);
 }
 
+/* One product of weights that are kept packed, under versions that come and go. */
+static void packed_weights_follow_their_version(void **state)
+{
+    (void)state;
+    float w[C * C], want = 0;
+    zs_error err = {0};
+    zs_graph *g = NULL;
+    zs_exec *e = NULL;
+    zs_packs *packs = NULL;
+    static const uint64_t versions[] = {1, 1, 1, 2, 2, 0, 0, 3, 3};
+    assert_int_equal(zs_packs_new(&packs, &far_f32, 1 << 20, &err), 0);
+    assert_int_equal(zs_graph_new(&g, &err), 0);
+    zs_tid x = zs_graph_input(g, "x", zs_shape4(1, 1, 1, C));
+    zs_tid k = zs_graph_param(g, 0, zs_shape4(1, 1, C, C), false);
+    zs_graph_output(g, "y", zs_conv2d(g, x, k, ZS_NONE, ZS_NONE, 1, 0));
+    const zs_exec_config c = {.backend = &far_f32, .packs = packs};
+    assert_int_equal(zs_exec_new(&e, &g, &c, &err), 0);
+    zs_weights placed = zs_weights_of_host(&far_f32, w, C * C);
+    for (int i = 0; i < C; i++)
+        zs_exec_input(e, "x")[i] = 1;
+    size_t before = far_counted().packs;
+    for (size_t i = 0; i < sizeof versions / sizeof versions[0]; i++) {
+        zs_step s = {.grad_scale = 1, .weights = versions[i]};
+        zs_buffers b;
+        if (i == 0 || versions[i] == 0 || versions[i] != versions[i - 1])
+            want += 1;
+        for (int j = 0; j < C * C; j++)
+            w[j] = want;
+        assert_int_equal(zs_weights_get(&b, &placed, versions[i], &err), 0);
+        assert_int_equal(zs_exec_run_with(e, &b, &s, &err), 0);
+        assert_float_equal(zs_exec_output(e, "y")[C - 1], want * C, 0);
+    }
+    assert_int_equal(far_counted().packs, before + 3);
+    zs_exec_free(&e);
+    zs_packs_free(&packs);
+    zs_weights_clear(&placed);
+    assert_int_equal(far_counted().blocks, 0);
+}
+
 /* A new version is uploaded, an old one is not again. */
 static void weights_follow_their_version(void **state)
 {
@@ -406,6 +445,7 @@ int main(void)
         cmocka_unit_test(casts_are_few_and_shared),
         cmocka_unit_test(recorded_once_and_again_for_other_buffers),
         cmocka_unit_test(inputs_are_uploaded_when_asked_for),
+        cmocka_unit_test(packed_weights_follow_their_version),
         cmocka_unit_test(weights_follow_their_version),
         cmocka_unit_test(failures_are_passed_on),
         cmocka_unit_test(memory_that_is_not_there_is_named),
