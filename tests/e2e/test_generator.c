@@ -16,7 +16,6 @@
 #include <cmocka.h>
 
 #include "tests/e2e/trainkit.h"
-#include "tests/unit/must.h"
 
 enum { PER_CLASS = 6, SIZE = TINY, BATCH = 4, STEPS = 12, CLASSES = 2, DIM = 6 };
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/model_kit.h"
+#include "tests/unit/must.h"
 
 static uint64_t dice_at;
 
@@ -82,8 +84,7 @@ kit_sd kit_sd_new(const zs_model_config *c)
     kit_sd s = {0};
     zs_error err = {0};
     size_t used = 0;
-    if (zs_model_layout(&s.ps, c, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_layout(&s.ps, c, &err), &err);
     size_t n = (size_t)zs_params_numel(s.ps), count = zs_params_count(s.ps);
     s.raw = zs_alloc(n, sizeof *s.raw);
     s.averaged = zs_alloc(n, sizeof *s.averaged);
@@ -114,8 +115,7 @@ void kit_sd_free(kit_sd *s)
 void kit_sd_write(const kit_sd *s, const char *path)
 {
     zs_error err = {0};
-    if (zs_safetensors_write(path, s->t, s->n, NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_safetensors_write(path, s->t, s->n, NULL, &err), &err);
 }
 
 char *kit_config_text(const zs_model_config *c)
@@ -125,6 +125,27 @@ char *kit_config_text(const zs_model_config *c)
     json_decref(j);
     assert_non_null(text);
     return text;
+}
+
+float *kit_normal(size_t n, uint64_t index, float scale)
+{
+    float *v = zs_alloc(n, sizeof *v);
+    const zs_rng r = {.seed = 2, .purpose = ZS_RNG_TEST, .index = index};
+    assert_non_null(v);
+    zs_rng_normal(v, n, &r, 0);
+    for (size_t i = 0; i < n; i++)
+        v[i] *= scale;
+    return v;
+}
+
+double kit_difference(const float *a, const float *b, size_t n)
+{
+    double d = 0, s = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        s += (double)b[i] * (double)b[i];
+    }
+    return sqrt(d / s);
 }
 
 const char *kit_scratch(char buf[64])

@@ -26,6 +26,12 @@ kit_sd kit_sd_new(const zs_model_config *c);
 void kit_sd_free(kit_sd *s);
 void kit_sd_write(const kit_sd *s, const char *path); /* as safetensors */
 
+/* n normal numbers of deviation `scale` (owned), the same for the same index. */
+float *kit_normal(size_t n, uint64_t index, float scale);
+
+/* |a-b| / |b| */
+double kit_difference(const float *a, const float *b, size_t n);
+
 /* The name of a new empty file in buf, which it returns. */
 const char *kit_scratch(char buf[64]);
 

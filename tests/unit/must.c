@@ -11,8 +11,8 @@
 
 void must(int status, const zs_error *err)
 {
-    if (status < 0)
-        fail_msg("%s", err->message);
+    if (status != ZS_OK)
+        fail_msg("status %d: %s", status, err->message);
 }
 
 void must_refuse(int status, zs_error *err, int want, const char *words)

@@ -5,7 +5,7 @@
 
 #include "base/base.h"
 
-/* Fails the running test with the sentence unless status says success. */
+/* Fails the running test with the sentence unless status is ZS_OK. */
 void must(int status, const zs_error *err);
 
 /* Fails the running test unless status is `want` and the sentence has these words in it. Clears

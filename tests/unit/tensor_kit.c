@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/must.h"
 #include "tests/unit/tensor_kit.h"
 
 #include <stdio.h>
@@ -148,8 +149,8 @@ zs_tensorfile *kit_open(const char *name)
 {
     zs_tensorfile *f = NULL;
     zs_error err = {0};
-    if (zs_tensorfile_open(&f, kit_path(name), &err) < 0 || kit_read_all(f, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_open(&f, kit_path(name), &err), &err);
+    must(kit_read_all(f, &err), &err);
     return f;
 }
 
@@ -161,7 +162,6 @@ const float *kit_values(zs_tensorfile *f, const char *name, size_t n)
     if (i < 0)
         fail_msg("%s is not in %s", name, zs_tensorfile_path(f));
     assert_true(n <= sizeof values / sizeof values[0]);
-    if (zs_tensorfile_read_f32(f, (size_t)i, values, n, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_read_f32(f, (size_t)i, values, n, &err), &err);
     return values;
 }

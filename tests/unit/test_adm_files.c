@@ -8,16 +8,18 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "tests/unit/must.h"
+#include "tests/unit/scratch.h"
+
 enum { SIZE = 8, MAX_TENSORS = 200, CLASSES = 5 };
 
-static char path[] = "/tmp/zsem-adm-files-XXXXXX";
+static const char *path;
 
 static zs_model_config tiny(void)
 {
@@ -55,8 +57,7 @@ static void write_file(const zs_model_config *c, const char *lack, const char *m
     zs_error err = {0};
     zs_tensorout t[MAX_TENSORS];
     size_t n = 0;
-    if (zs_model_layout(&ps, c, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_layout(&ps, c, &err), &err);
     float *w = random_weights(ps);
     for (size_t i = 0; i < zs_params_count(ps); i++) {
         const zs_param *p = zs_params_at(ps, i);
@@ -71,8 +72,7 @@ static void write_file(const zs_model_config *c, const char *lack, const char *m
     if (more)
         t[n++] = (zs_tensorout){
             .name = more, .dtype = ZS_F32, .nd = 1, .shape = {1}, .data = zs_calloc(1, 4)};
-    if (zs_safetensors_write(path, t, n, NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_safetensors_write(path, t, n, NULL, &err), &err);
     for (size_t i = 0; i < n; i++)
         zs_free((void *)(uintptr_t)t[i].data);
     zs_free(w);
@@ -106,8 +106,7 @@ static void infers(void **state)
     zs_model *m = NULL;
     zs_error err;
     write_file(&c, NULL, NULL);
-    if (open_file(&m, heads4, &err) < 0)
-        fail_msg("%s", err.message);
+    must(open_file(&m, heads4, &err), &err);
     const zs_model_config *got = zs_model_configuration(m);
     assert_memory_equal(&got->adm, &c.adm, sizeof c.adm);
     assert_int_equal(got->image_size, SIZE);
@@ -142,19 +141,16 @@ static void takes_classes(void **state)
     const int64_t t[] = {10, 500}, y[] = {1, 4}, swapped[] = {4, 1}, wrong[] = {1, CLASSES};
     c.adm.classes = CLASSES;
     write_file(&c, NULL, NULL);
-    if (open_file(&m, heads4, &err) < 0)
-        fail_msg("%s", err.message);
+    must(open_file(&m, heads4, &err), &err);
     assert_int_equal(zs_model_configuration(m)->adm.classes, CLASSES);
     zs_rng_normal(x, 2 * SIZE * SIZE, &(zs_rng){.seed = 2, .purpose = ZS_RNG_TEST}, 0);
     zs_shape xs = zs_shape4(2, SIZE, SIZE, 1);
     assert_int_equal(zs_model_eps(m, a, x, xs, t, &(zs_cond){.y = y}, &err), ZS_OK);
     assert_int_equal(zs_model_eps(m, b, x, xs, t, &(zs_cond){.y = swapped}, &err), ZS_OK);
     assert_memory_not_equal(a, b, sizeof a);
-    assert_int_equal(zs_model_eps(m, a, x, xs, t, NULL, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "needs a class"));
-    memset(&err, 0, sizeof err);
-    assert_int_equal(zs_model_eps(m, a, x, xs, t, &(zs_cond){.y = wrong}, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "class 5 is outside 0..4"));
+    must_refuse(zs_model_eps(m, a, x, xs, t, NULL, &err), &err, ZS_E_INVALID, "needs a class");
+    must_refuse(zs_model_eps(m, a, x, xs, t, &(zs_cond){.y = wrong}, &err), &err, ZS_E_INVALID,
+                "class 5 is outside 0..4");
     zs_model_close(&m);
 }
 
@@ -194,8 +190,7 @@ static void learns_its_variance(void **state)
     memset(&err, 0, sizeof err);
     for (int k = 0; k < 2; k++) {
         memset(grads, 0, n * sizeof *grads);
-        if (zs_model_grad(m, &loss[k], grads, x0, x_t, xs, t, noise, &cond, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_model_grad(m, &loss[k], grads, x0, x_t, xs, t, noise, &cond, &err), &err);
         for (size_t i = 0; i < n; i++)
             w[i] -= 1e-3f * grads[i];
     }
@@ -215,26 +210,20 @@ static void variance_fits(void **state)
     zs_model_config c = tiny();
     assert_int_equal(zs_model_config_validate(&c, &err), ZS_OK);
     c.diffusion = zs_process_diffae;
-    assert_int_equal(zs_model_config_validate(&c, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "the generator returns a learned one"));
-    memset(&err, 0, sizeof err);
+    must_refuse(zs_model_config_validate(&c, &err), &err, ZS_E_INVALID,
+                "the generator returns a learned one");
     c = tiny();
     c.adm.learn_sigma = false;
-    assert_int_equal(zs_model_config_validate(&c, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "the generator returns none"));
+    must_refuse(zs_model_config_validate(&c, &err), &err, ZS_E_INVALID,
+                "the generator returns none");
 }
 
 static int setup(void **state)
 {
-    (void)state;
-    int fd = mkstemp(path);
-    return fd < 0 ? -1 : close(fd);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return remove(path);
+    if (scratch_make(state) != 0)
+        return -1;
+    path = scratch_path("adm.safetensors");
+    return 0;
 }
 
 int main(void)
@@ -244,5 +233,5 @@ int main(void)
         cmocka_unit_test(takes_classes), cmocka_unit_test(learns_its_variance),
         cmocka_unit_test(variance_fits),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, scratch_remove);
 }

@@ -7,10 +7,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
+
+#include "tests/unit/must.h"
 
 enum { N = 3, POSITIONS = 5, C = 2, NUMEL = POSITIONS * C, SIZE = N * NUMEL, STEPS = 12 };
 
@@ -53,8 +53,7 @@ static void sample(const char *name, const zs_sampling *s, float x[SIZE])
 {
     zs_error err = {0};
     zs_noise_xt(x, s);
-    if (zs_sample(zs_sampler_find(name), s, x, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_sample(zs_sampler_find(name), s, x, &err), &err);
 }
 
 static void assert_same(const float *a, const float *b, double tol)
@@ -223,8 +222,7 @@ static void refuses(void **state)
     zs_error err = {0};
     zs_sampling s = sampling(&f);
     s.variance = ZS_VAR_LEARNED;
-    assert_int_equal(zs_sample(&zs_sampler_ddpm, &s, x, &err), ZS_E_INVALID);
-    assert_non_null(strstr(err.message, "learned variance"));
+    must_refuse(zs_sample(&zs_sampler_ddpm, &s, x, &err), &err, ZS_E_INVALID, "learned variance");
     f.extra = 3;
     s = sampling(&f);
     s.variance = ZS_VAR_LEARNED;

@@ -11,7 +11,6 @@
 #include "tests/unit/scratch.h"
 #include "tests/unit/source_kit.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,8 +67,7 @@ static zs_labels parse_ok(const char *text, const zs_source *s)
     zs_labels l;
     zs_error err = {0};
     told[0] = '\0';
-    if (zs_labels_parse(&l, "f.csv", text, strlen(text), s, &ui, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_labels_parse(&l, "f.csv", text, strlen(text), s, &ui, &err), &err);
     return l;
 }
 

@@ -83,12 +83,10 @@ static void collect(const zs_source *s, zs_loader_config c, int n, float *x, int
 {
     zs_loader *l = NULL;
     zs_error err = {0};
-    if (zs_loader_open(&l, s, &c, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_loader_open(&l, s, &c, &err), &err);
     for (int done = 0; done < n; done += c.batch) {
         zs_batch b;
-        if (zs_loader_next(l, &b, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_loader_next(l, &b, &err), &err);
         assert_int_equal(b.first, c.start + done);
         size_t m = (size_t)(n - done < c.batch ? n - done : c.batch);
         memcpy(x + (size_t)done * OUT, b.x, m * OUT * sizeof *x);
@@ -275,8 +273,7 @@ static void errors_come_in_order_and_stay(void **state)
                 assert_int_equal(zs_loader_next(l, &b, NULL), ZS_OK);
             for (int again = 0; again < 2; again++) {
                 zs_error err = {0};
-                assert_int_equal(zs_loader_next(l, &b, &err), ZS_E_FORMAT);
-                assert_non_null(strstr(err.message, "/3.png"));
+                must_refuse(zs_loader_next(l, &b, &err), &err, ZS_E_FORMAT, "/3.png");
                 assert_null(b.x);
             }
             zs_loader_close(&l);

@@ -10,25 +10,7 @@
 #include <cmocka.h>
 
 #include "tests/unit/model_kit.h"
-
-static float *normal(size_t n, uint64_t index)
-{
-    float *v = zs_alloc(n, sizeof *v);
-    zs_rng r = {.seed = 2, .purpose = ZS_RNG_TEST, .index = index};
-    assert_non_null(v);
-    zs_rng_normal(v, n, &r, 0);
-    return v;
-}
-
-static double difference(const float *a, const float *b, size_t n)
-{
-    double d = 0, s = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        s += (double)b[i] * (double)b[i];
-    }
-    return sqrt(d / s);
-}
+#include "tests/unit/must.h"
 
 /* One training gradient with both backends, of freshly initialised weights plus noise. */
 static void backends_agree_on(const zs_model_config *c)
@@ -36,13 +18,14 @@ static void backends_agree_on(const zs_model_config *c)
     zs_error err = {0};
     zs_shape xs = zs_shape4(2, 32, 16, c->channels);
     size_t pixels = (size_t)zs_shape_numel(&xs);
-    float *x = normal(pixels, 1), *x_t = normal(pixels, 2), *noise = normal(pixels, 3);
+    float *x = kit_normal(pixels, 1, 1), *x_t = kit_normal(pixels, 2, 1),
+          *noise = kit_normal(pixels, 3, 1);
     const int64_t t[2] = {3, 998};
     zs_params *ps = NULL;
     float loss[2], *grads[2];
     assert_int_equal(zs_model_layout(&ps, c, &err), ZS_OK);
     size_t n = (size_t)zs_params_numel(ps);
-    float *w = zs_alloc(n, sizeof *w), *jitter = normal(n, 4);
+    float *w = zs_alloc(n, sizeof *w), *jitter = kit_normal(n, 4, 1);
     zs_params_init(ps, w, 1);
     for (size_t i = 0; i < n; i++)
         w[i] += 0.02f * jitter[i]; /* layers that start at zero would hide what is before them */
@@ -51,12 +34,11 @@ static void backends_agree_on(const zs_model_config *c)
         zs_model *m = NULL;
         grads[i] = zs_calloc(n, sizeof *grads[i]);
         assert_int_equal(zs_model_wrap(&m, c, w, &o, &err), ZS_OK);
-        if (zs_model_grad(m, &loss[i], grads[i], x, x_t, xs, t, noise, NULL, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_model_grad(m, &loss[i], grads[i], x, x_t, xs, t, noise, NULL, &err), &err);
         zs_model_close(&m);
     }
     assert_true(fabsf(loss[1] - loss[0]) <= 1e-5f * loss[0]);
-    assert_true(difference(grads[1], grads[0], n) < 1e-4);
+    assert_true(kit_difference(grads[1], grads[0], n) < 1e-4);
     zs_free(grads[0]);
     zs_free(grads[1]);
     zs_free(x);
@@ -90,17 +72,16 @@ static float *in_pieces(const zs_model_config *c, const float *w, const char *ba
     zs_model_options o = {.backend = backend, .batch = batch};
     zs_shape xs = zs_shape4(N, SIDE, SIDE, c->channels);
     size_t pixels = (size_t)zs_shape_numel(&xs), codes = (size_t)(N * c->unet.z_dim);
-    float *x = normal(pixels, 1), *z = normal(codes, 2);
-    float *out = normal(pixels + codes, 3);
+    float *x = kit_normal(pixels, 1, 1), *z = kit_normal(codes, 2, 1);
+    float *out = kit_normal(pixels + codes, 3, 1);
     int64_t t[N];
     zs_model *m = NULL;
     for (int i = 0; i < N; i++)
         t[i] = 49 * i;
     zs_threads_set(threads);
     assert_int_equal(zs_model_wrap(&m, c, (float *)(uintptr_t)w, &o, &err), ZS_OK);
-    if (zs_model_eps(m, out, x, xs, t, &(zs_cond){.z = z}, &err) < 0 ||
-        zs_model_encode(m, out + pixels, x, xs, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_eps(m, out, x, xs, t, &(zs_cond){.z = z}, &err), &err);
+    must(zs_model_encode(m, out + pixels, x, xs, &err), &err);
     zs_model_close(&m);
     zs_threads_set(0);
     zs_free(x);
@@ -119,7 +100,7 @@ static void neighbours_change_nothing_but_rounding(void **state)
     c.unet.attn_levels = c.sem_encoder.attn_levels = 2;
     assert_int_equal(zs_model_layout(&ps, &c, &err), ZS_OK);
     size_t n = (size_t)zs_params_numel(ps);
-    float *w = normal(n, 4);
+    float *w = kit_normal(n, 4, 1);
     for (size_t i = 0; i < n; i++)
         w[i] *= 0.05f;
     size_t count = (size_t)(20 * (16 * 16 * c.channels + c.unet.z_dim));
@@ -130,9 +111,9 @@ static void neighbours_change_nothing_but_rounding(void **state)
             float *one = in_pieces(&c, w, backends[b], k ? 16 : 7, 1);
             float *two = in_pieces(&c, w, backends[b], k ? 16 : 7, 3);
             print_message("%s, pieces of %d: %.1e\n", backends[b], k ? 16 : 7,
-                          difference(one, want, count));
+                          kit_difference(one, want, count));
             assert_memory_equal(two, one, count * sizeof *one);
-            assert_true(difference(one, want, count) < 1e-5);
+            assert_true(kit_difference(one, want, count) < 1e-5);
             if (b == 0)
                 assert_memory_equal(one, want, count * sizeof *one);
             zs_free(one);
@@ -152,7 +133,7 @@ static void fresh_models_predict_zero(void **state)
     zs_model_config c = kit_config(true);
     zs_shape xs = zs_shape4(1, 32, 32, c.channels);
     size_t n = (size_t)zs_shape_numel(&xs);
-    float *x = normal(n, 1), *eps = normal(n, 2), *z = normal(16, 3);
+    float *x = kit_normal(n, 1, 1), *eps = kit_normal(n, 2, 1), *z = kit_normal(16, 3, 1);
     const int64_t t = 500;
     zs_params *ps = NULL;
     zs_model *m = NULL;
@@ -183,7 +164,7 @@ static void loss_is_of_the_prediction(void **state)
     static const char *const kinds[2] = {"eps", "x0"};
     zs_shape xs = zs_shape4(1, 32, 32, kit_config(true).channels);
     size_t n = (size_t)zs_shape_numel(&xs);
-    float *x0 = normal(n, 1), *noise = normal(n, 2);
+    float *x0 = kit_normal(n, 1, 1), *noise = kit_normal(n, 2, 1);
     const int64_t t = 500;
     (void)state;
     for (size_t i = 0; i < n; i++)
@@ -201,8 +182,7 @@ static void loss_is_of_the_prediction(void **state)
         float *grads = zs_calloc((size_t)zs_params_numel(ps), sizeof *grads);
         zs_params_init(ps, w, 1);
         assert_int_equal(zs_model_wrap(&m, &c, w, NULL, &err), ZS_OK);
-        if (zs_model_grad(m, &loss, grads, x0, noise, xs, &t, noise, NULL, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_model_grad(m, &loss, grads, x0, noise, xs, &t, noise, NULL, &err), &err);
         for (size_t i = 0; i < n; i++)
             want += k ? (double)x0[i] * (double)x0[i] : (double)noise[i] * (double)noise[i];
         want /= (double)n;
@@ -232,7 +212,7 @@ static void refuses_images_that_do_not_fit(void **state)
     assert_int_equal(zs_model_encode(m, z, x, zs_shape4(1, 30, 32, 3), &err), ZS_E_INVALID);
     assert_int_equal(zs_model_encode(m, z, x, zs_shape4(1, 32, 32, 1), &err2), ZS_E_INVALID);
     assert_non_null(strstr(err2.message, "3 channel(s), not 1"));
-    float *image = normal(32 * 32 * 3, 1), *out = normal(32 * 32 * 3, 1);
+    float *image = kit_normal(32 * 32 * 3, 1, 1), *out = kit_normal(32 * 32 * 3, 1, 1);
     assert_int_equal(
         zs_model_eps(m, out, image, zs_shape4(1, 32, 32, 3), &late, &(zs_cond){.z = z}, &err3),
         ZS_E_INVALID);

@@ -49,8 +49,7 @@ static zs_tensorfile *open_ok(const uint8_t *p, size_t n)
 {
     zs_tensorfile *f = NULL;
     zs_error err = {0};
-    if (zs_tensorfile_open_bytes(&f, "label", p, n, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_tensorfile_open_bytes(&f, "label", p, n, &err), &err);
     return f;
 }
 
@@ -113,8 +112,8 @@ static void test_round_trip(void **state)
         zs_error err = {0};
         float got[6];
         t.name = "array";
-        if (zs_npy_write(path, &t, &err) < 0 || zs_tensorfile_open(&f, path, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_npy_write(path, &t, &err), &err);
+        must(zs_tensorfile_open(&f, path, &err), &err);
         const zs_tensorinfo *info = zs_tensorfile_info(f, 0);
         assert_int_equal(info->nd, t.nd);
         assert_memory_equal(info->shape, t.shape, (size_t)t.nd * sizeof t.shape[0]);
@@ -141,8 +140,8 @@ static void test_npz_round_trip(void **state)
     zs_error err = {0};
     double got[3];
     int64_t n = 0;
-    if (zs_npz_write(path, t, 3, &err) < 0 || zs_tensorfile_open(&f, path, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_npz_write(path, t, 3, &err), &err);
+    must(zs_tensorfile_open(&f, path, &err), &err);
     assert_string_equal(zs_tensorfile_format(f), "npz");
     assert_int_equal(zs_tensorfile_count(f), 3);
     size_t i = (size_t)zs_tensorfile_find(f, "mu"), k = (size_t)zs_tensorfile_find(f, "count");

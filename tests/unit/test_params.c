@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/must.h"
+
 static zs_param want(const char *name, int nd, int64_t a, int64_t b, int64_t k, zs_layout layout)
 {
     return (zs_param){.name = name,
@@ -184,8 +186,7 @@ static void write_file(const char *path, const char *conv_name, int64_t k)
                         {conv_name, ZS_F32, 4, {4, 2, k, k}, v + 6},
                         {"x.conv1d", ZS_F32, 3, {6, 2, 1}, v + 6 + conv},
                         {"x.tied", ZS_F32, 2, {2, 3}, v + 18 + conv}};
-    if (zs_safetensors_write(path, t, 4, NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_safetensors_write(path, t, 4, NULL, &err), &err);
 }
 
 static int import(float *flat, const char *path, zs_error *err)

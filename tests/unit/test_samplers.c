@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/must.h"
+
 enum { DIM = 2, MAX_N = 4000 };
 
 typedef struct mixture {
@@ -87,8 +89,7 @@ static zs_sampling sampling(const zs_schedule *s, mixture *m, int64_t n)
 static void respace(zs_schedule *s, const char *spec)
 {
     zs_error err = {0};
-    if (zs_schedule_respace(s, &full, spec, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_schedule_respace(s, &full, spec, &err), &err);
 }
 
 static void sample(const char *name, const zs_sampling *s, float *x)
@@ -96,8 +97,7 @@ static void sample(const char *name, const zs_sampling *s, float *x)
     zs_error err = {0};
     const zs_sampler *k = zs_sampler_find(name);
     assert_non_null(k);
-    if (zs_sample(k, s, x, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_sample(k, s, x, &err), &err);
 }
 
 static void assert_near(double got, double want, double tol, const char *what)

@@ -5,9 +5,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <string.h>
 
 #include <cmocka.h>
+
+#include "tests/unit/must.h"
 
 static void assert_close(double got, double want, double tol)
 {
@@ -18,15 +19,13 @@ static void assert_close(double got, double want, double tol)
 static void make(zs_schedule *s, const char *name, int64_t steps)
 {
     zs_error err = {0};
-    if (zs_schedule_make(s, name, steps, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_schedule_make(s, name, steps, &err), &err);
 }
 
 static void respace(zs_schedule *s, const zs_schedule *full, const char *spec)
 {
     zs_error err = {0};
-    if (zs_schedule_respace(s, full, spec, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_schedule_respace(s, full, spec, &err), &err);
 }
 
 static void check_links(const zs_schedule *s)

@@ -9,31 +9,11 @@
 #include <cmocka.h>
 
 #include "tests/unit/model_kit.h"
+#include "tests/unit/must.h"
 #include "train/generate.h"
 #include "train/gradient.h"
 
 enum { N = 5, BATCH = 2, SIDE = 4, STEPS = 70 };
-
-static float *normal(size_t n, uint64_t index, float scale)
-{
-    float *v = zs_alloc(n, sizeof *v);
-    zs_rng r = {.seed = 2, .purpose = ZS_RNG_TEST, .index = index};
-    assert_non_null(v);
-    zs_rng_normal(v, n, &r, 0);
-    for (size_t i = 0; i < n; i++)
-        v[i] *= scale;
-    return v;
-}
-
-static double difference(const float *a, const float *b, size_t n)
-{
-    double d = 0, s = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        s += (double)b[i] * (double)b[i];
-    }
-    return sqrt(d / s);
-}
 
 /* Images of SIDE x SIDE and channels that the fast kernels like. */
 static zs_model_config wide_config(bool conditional, bool prior)
@@ -65,7 +45,7 @@ static float *random_weights(const zs_model_config *c, uint64_t index, size_t *n
     assert_int_equal(zs_model_layout(&ps, c, &err), ZS_OK);
     *n = (size_t)zs_params_numel(ps);
     zs_params_free(&ps);
-    return normal(*n, index, 0.05f);
+    return kit_normal(*n, index, 0.05f);
 }
 
 static int plain(zs_model *m, zs_box box, float *out, const float *x, zs_shape xs, int64_t t,
@@ -83,7 +63,7 @@ static void compare(zs_model *m, zs_box box, zs_shape xs, const float *z, double
     zs_error err = {0};
     zs_session *s = NULL;
     size_t n = (size_t)zs_shape_numel(&xs);
-    float *x = normal(n, 6, 1.0f), *a = normal(n, 7, 1.0f), *b = normal(n, 8, 1.0f);
+    float *x = kit_normal(n, 6, 1.0f), *a = kit_normal(n, 7, 1.0f), *b = kit_normal(n, 8, 1.0f);
     int64_t t[STEPS];
     for (int i = 0; i < STEPS; i++)
         t[i] = 14 * i;
@@ -92,10 +72,9 @@ static void compare(zs_model *m, zs_box box, zs_shape xs, const float *z, double
     static const int64_t asked[] = {69 * 14, 68 * 14, 32 * 14, 31 * 14, 0,       14, 777,
                                     64 * 14, 778,     63 * 14, 777,     65 * 14, 0,  999};
     for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
-        if (zs_session_run(s, a, x, asked[i], &err) < 0 ||
-            plain(m, box, b, x, xs, asked[i], z, &err) < 0)
-            fail_msg("%s", err.message);
-        assert_true(difference(a, b, n) <= tolerance);
+        must(zs_session_run(s, a, x, asked[i], &err), &err);
+        must(plain(m, box, b, x, xs, asked[i], z, &err), &err);
+        assert_true(kit_difference(a, b, n) <= tolerance);
     }
     assert_int_equal(zs_session_run(s, a, x, 1000, &err), ZS_E_INVALID);
     assert_int_equal(zs_session_run(s, a, x, -1, &err), ZS_E_INVALID);
@@ -118,7 +97,7 @@ static void as_plain_calls(void **state)
         zs_model *m = NULL;
         size_t n = 0;
         float *w = random_weights(&c, 4, &n);
-        float *z = conditional ? normal((size_t)(N * c.unet.z_dim), 5, 1.0f) : NULL;
+        float *z = conditional ? kit_normal((size_t)(N * c.unet.z_dim), 5, 1.0f) : NULL;
         assert_int_equal(zs_model_wrap(&m, &c, w, &o, &err), ZS_OK);
         compare(m, ZS_BOX_GENERATOR, zs_shape4(N, SIDE, SIDE, 3), z, fast ? 2e-6 : 0.0);
         if (conditional)
@@ -162,8 +141,7 @@ static void sample(zs_model *m, float *x, zs_shape xs, const float *z)
     zs_error err = {0};
     zs_generation g = {.model = m, .sampler = &zs_sampler_ddim, .steps = 4, .cond = {.z = z}};
     zs_draw_xt(x, xs, 3, 0);
-    if (zs_generate(&g, x, xs, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_generate(&g, x, xs, &err), &err);
 }
 
 static void train_once(zs_gradient *g, zs_train_state *s, const float *x0)
@@ -192,13 +170,13 @@ static void follows_training(void **state)
     zs_train_state s;
     zs_gradient *g = NULL;
     zs_model *m = NULL, *fresh = NULL;
-    float *before = normal(n, 1, 1.0f), *after = normal(n, 1, 1.0f), *want = normal(n, 1, 1.0f);
-    float *x0 = normal((size_t)(N * c.image_size * c.image_size * 3), 2, 1.0f);
-    float *z = normal((size_t)(N * c.unet.z_dim), 5, 1.0f);
-    if (zs_model_layout(&ps, &c, &err) < 0)
-        fail_msg("%s", err.message);
+    float *before = kit_normal(n, 1, 1.0f), *after = kit_normal(n, 1, 1.0f),
+          *want = kit_normal(n, 1, 1.0f);
+    float *x0 = kit_normal((size_t)(N * c.image_size * c.image_size * 3), 2, 1.0f);
+    float *z = kit_normal((size_t)(N * c.unet.z_dim), 5, 1.0f);
+    must(zs_model_layout(&ps, &c, &err), &err);
     assert_int_equal(zs_train_state_new(&s, ps, zs_backend_find(NULL), &err), ZS_OK);
-    float *w = normal(s.b.n, 4, 0.05f);
+    float *w = kit_normal(s.b.n, 4, 0.05f);
     memcpy(s.b.param, w, s.b.n * sizeof *w);
     const zs_gradient_config gc = {
         .model = &c, .layout = ps, .batch = N, .seed = 1, .backend = zs_backend_find(NULL)};

@@ -13,6 +13,7 @@
 
 #include "models/rep.h"
 #include "tests/unit/model_kit.h"
+#include "tests/unit/must.h"
 
 static const char PREFIX[] = "pretrained_encoder.";
 enum { MOST = 400, NAME = 160 };
@@ -54,8 +55,7 @@ static content *content_new(const zs_model_config *c, const char *body, const ch
     zs_error err = {0};
     content *k = zs_calloc(1, sizeof *k);
     assert_non_null(k);
-    if (zs_model_layout(&k->ps, c, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_layout(&k->ps, c, &err), &err);
     size_t numel = (size_t)zs_params_numel(k->ps), used = 0;
     k->weights = zs_alloc(numel, sizeof(float));
     k->data = zs_alloc(numel, sizeof(float));
@@ -112,8 +112,7 @@ static void rename_tensor(content *k, const char *from, const char *to)
 static void write_file(const content *k, const char *path)
 {
     zs_error err = {0};
-    if (zs_safetensors_write(path, k->t, k->n, NULL, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_safetensors_write(path, k->t, k->n, NULL, &err), &err);
 }
 
 /* Opens what was written and compares the weights. */
@@ -124,8 +123,7 @@ static void opens(const content *k, const char *set)
     zs_model *m = NULL;
     const char *const list[] = {set, NULL};
     write_file(k, kit_scratch(path));
-    if (zs_model_open(&m, path, &(zs_model_options){.set = list}, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_open(&m, path, &(zs_model_options){.set = list}, &err), &err);
     assert_memory_equal(zs_model_weights(m), k->weights,
                         (size_t)zs_params_numel(k->ps) * sizeof(float));
     zs_model_close(&m);
@@ -262,8 +260,7 @@ static void resizes_positions(void **state)
         pos[i] = i < 64 ? 5.0f : 2.0f;
     find(k, "pos_embed")->data = pos;
     write_file(k, kit_scratch(path));
-    if (zs_model_open(&m, path, &(zs_model_options){.set = set}, &err) < 0)
-        fail_msg("%s", err.message);
+    must(zs_model_open(&m, path, &(zs_model_options){.set = set}, &err), &err);
     const zs_params *ps = zs_model_params(m);
     const zs_param *p =
         zs_params_at(ps, (size_t)zs_params_find(ps, "pretrained_encoder.pos_embed"));
@@ -290,8 +287,7 @@ static void is_one_encoder_anywhere(void **state)
         zs_error err = {0};
         zs_model *m = NULL;
         const char *const set[] = {i ? "image_size=20" : "image_size=8", "encoder.heads=4", NULL};
-        if (zs_model_open(&m, path, &(zs_model_options){.set = set}, &err) < 0)
-            fail_msg("%s", err.message);
+        must(zs_model_open(&m, path, &(zs_model_options){.set = set}, &err), &err);
         assert_int_equal(zs_model_configuration(m)->image_size, i ? 20 : 8);
         assert_int_equal(zs_rep_fingerprint(print[i], m, &err), ZS_OK);
         zs_model_close(&m);
