@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/trainer.h"
 #include "train/checkpoint.h"
+#include "train/fit.h"
 #include "train/gradient.h"
 #include "train/report.h"
 #include "train/subject.h"
@@ -97,25 +98,30 @@ static int resume_or_init(trainer *t, zs_error *err)
 
 static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
 {
-    const zs_gradient_config gc = {.model = &t->c->model,
-                                   .objective = t->subject.kind->objective,
-                                   .layout = t->layout,
-                                   .batch = t->mine.batch,
-                                   .whole = t->c->batch,
-                                   .part = t->part,
-                                   .micro = t->c->micro_batch,
-                                   .dropout = t->c->dropout,
-                                   .t_weight = t->c->t_weight,
-                                   .seed = t->c->seed,
-                                   .backend = backend,
-                                   .exec_flags = t->c->exec_flags,
-                                   .reduce = t->reduce};
-    int status = zs_gradient_new(&t->gradient, &gc, err);
-    if (status == ZS_OK)
-        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %.2f million parameters, %.0f MiB for activations",
-                  t->c->out, 1e-6 * (double)t->s.b.n,
-                  (double)zs_gradient_arena_bytes(t->gradient) / 1048576.0);
-    return status;
+    zs_gradient_config gc = {.model = &t->c->model,
+                             .objective = t->subject.kind->objective,
+                             .layout = t->layout,
+                             .batch = t->mine.batch,
+                             .whole = t->c->batch,
+                             .part = t->part,
+                             .micro = t->c->micro_batch,
+                             .dropout = t->c->dropout,
+                             .t_weight = t->c->t_weight,
+                             .seed = t->c->seed,
+                             .backend = backend,
+                             .exec_flags = t->c->exec_flags,
+                             .reduce = t->reduce};
+    int status = zs_gradient_fit(&t->gradient, &gc, err);
+    if (status < 0)
+        return status;
+    zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %.2f million parameters, %.0f MiB for activations",
+              t->c->out, 1e-6 * (double)t->s.b.n,
+              (double)zs_gradient_arena_bytes(t->gradient) / 1048576.0);
+    if (t->c->micro_batch == 0 && (gc.micro < gc.batch || gc.exec_flags != t->c->exec_flags))
+        zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %lld at a time%s, which is what fits into memory",
+                  t->c->out, (long long)gc.micro,
+                  gc.exec_flags & ZS_EXEC_RECOMPUTE ? ", activations computed again" : "");
+    return ZS_OK;
 }
 
 /* What every rank finds out for itself, and whether all find the same. */

@@ -13,6 +13,7 @@
 #include "tests/e2e/trainkit.h"
 #include "tests/unit/far_backend.h"
 #include "tests/unit/must.h"
+#include "train/fit.h"
 
 enum { IMAGES = 10, DIM = 12, BATCH = 6, STEPS = 6 };
 
@@ -313,6 +314,49 @@ static int setup(void **state)
     return status;
 }
 
+/* How a batch is cut when the nth block of memory is not there. */
+static void fits(int64_t batch, unsigned flags, int missing, int64_t micro, unsigned taken)
+{
+    zs_gradient *g = NULL;
+    zs_params *layout = NULL;
+    zs_error err = {0};
+    const zs_model_config model = tiny_autoencoder(DIM);
+    must(zs_model_layout(&layout, &model, &err), &err);
+    zs_gradient_config c = {.model = &model,
+                            .objective = ZS_OBJECTIVE_IMAGES,
+                            .layout = layout,
+                            .batch = batch,
+                            .backend = &far_f32,
+                            .exec_flags = flags};
+    far_fail_at(FAR_ALLOC, missing);
+    must(zs_gradient_fit(&g, &c, &err), &err);
+    far_reset();
+    assert_int_equal(c.micro, micro);
+    assert_int_equal(c.exec_flags, taken);
+    zs_gradient_free(&g);
+    zs_params_free(&layout);
+    assert_int_equal(far_counted().blocks, 0);
+}
+
+static void batches_are_cut_to_fit(void **state)
+{
+    (void)state;
+    fits(48, 0, 1000, 48, 0);
+    fits(48, 0, 1, 24, 0);
+    fits(16, 0, 1, 16, ZS_EXEC_RECOMPUTE); /* rather than 8 at a time */
+    fits(6, ZS_EXEC_RECOMPUTE, 1, 3, ZS_EXEC_RECOMPUTE);
+    zs_gradient *g = NULL;
+    zs_error err = {0};
+    zs_gradient_config c = {.batch = 1, .exec_flags = ZS_EXEC_RECOMPUTE, .backend = &far_f32};
+    const zs_model_config model = tiny_autoencoder(DIM);
+    must(zs_model_layout(&c.layout, &model, &err), &err);
+    c.model = &model;
+    far_fail_at(FAR_ALLOC, 1);
+    must_refuse(zs_gradient_fit(&g, &c, &err), &err, ZS_E_NOMEM, "out of memory");
+    far_reset();
+    zs_params_free(&c.layout);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +368,7 @@ int main(void)
         cmocka_unit_test(priors_train_to_the_same_bits),
         cmocka_unit_test(failures_end_a_run_with_a_sentence),
         cmocka_unit_test(memory_that_is_not_there_is_named),
+        cmocka_unit_test(batches_are_cut_to_fit),
     };
     return cmocka_run_group_tests(tests, setup, scratch_remove);
 }
