@@ -41,6 +41,12 @@ const zs_backend *zs_backend_find(const char *name)
     return NULL;
 }
 
+const zs_backend *zs_backend_at(size_t i)
+{
+    size_t n = sizeof backends / sizeof backends[0];
+    return i < n ? backends[i] : i - n < n_added ? added[i - n] : NULL;
+}
+
 /* CUDA is a matter of how the program was built; anything else is a slip. */
 static int unknown(const char *name, zs_error *err)
 {

@@ -138,8 +138,8 @@ static int upload_inputs(zs_exec *e, const zs_step *step, zs_error *err)
     return status;
 }
 
-/* Notes the nodes down. Without recording, or when it does not work for this plan, runs stay as they
- * were. */
+/* Notes the nodes down. Without recording, or when it does not work for this plan, runs stay as
+ * they were. */
 static int record(zs_exec *e, zs_error *err)
 {
     const zs_remote *r = e->backend->remote;

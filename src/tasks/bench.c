@@ -2,6 +2,7 @@
 /* zsem bench: how fast this machine runs the operations and networks. */
 #include "backend/cpu/isa.h"
 #include "tasks/benchrow.h"
+#include "tasks/devices.h"
 #include "tasks/output.h"
 #include "tasks/pipeline.h"
 #include "zsem/version.h"
@@ -226,20 +227,15 @@ static int run_row(bench *b, const zs_bench_row *r)
 
 static void describe_machine(bench *b)
 {
-    char line[256], cpu[128] = "unknown processor";
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "model name : %127[^\n]", cpu) == 1)
-            break;
-    if (f)
-        fclose(f);
+    zs_device cpu;
+    zs_devices_cpu(&cpu);
     const char *isa = zs_isa_name(zs_isa_get());
     zs_result_set(b->env, "machine",
-                  json_pack("{s:o, s:s, s:s, s:i, s:s}", "cpu", zs_json_text(cpu), "instructions",
-                            isa, "device", b->setting.backend->name, "threads", zs_threads_count(),
-                            "zsem", zs_version()));
+                  json_pack("{s:o, s:s, s:s, s:i, s:s}", "cpu", zs_json_text(cpu.name),
+                            "instructions", isa, "device", b->setting.backend->name, "threads",
+                            zs_threads_count(), "zsem", zs_version()));
     zs_strbuf_addf(b->env->text, "zsem %s, %s, instructions x86-64-%s, %d threads\n", zs_version(),
-                   cpu, isa, zs_threads_count());
+                   cpu.name, isa, zs_threads_count());
 }
 
 static int prepare(bench *b)

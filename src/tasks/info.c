@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* zsem info: what a model is and where each fact came from. */
+#include "tasks/devices.h"
 #include "tasks/pipeline.h"
 
 static void add_facts(zs_task_env *env, const zs_model *m)
@@ -83,6 +84,11 @@ static int add_flops(zs_task_env *env, const zs_model *m)
 static int run(zs_task_env *env)
 {
     zs_model *m = NULL;
+    if (zs_opt_flag(env, "devices"))
+        return zs_devices_report(env);
+    if (zs_arg_count(env) == 0)
+        return zs_fail(env->err, ZS_E_INVALID,
+                       "info: which model? usage: zsem info MODEL, or zsem info --devices");
     int status = zs_pipeline_open(&m, env, zs_arg(env, 0), ZS_BOX_COUNT, false);
     if (status < 0)
         return status;
@@ -100,14 +106,19 @@ static int run(zs_task_env *env)
     return status;
 }
 
-static const zs_option options[] = {ZS_MODEL_OPTIONS, ZS_OPTIONS_END};
+static const zs_option options[] = {ZS_MODEL_OPTIONS,
+                                    {"devices", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
+                                     "instead: what --device can name, and the memory there"},
+                                    ZS_OPTIONS_END};
 
 static const char *const examples[] = {"zsem info last.ckpt",
-                                       "zsem info share/fashion32.safetensors --json", NULL};
+                                       "zsem info share/fashion32.safetensors --json",
+                                       "zsem info --devices", NULL};
 
 const zs_task zs_task_info_ = {
-    {"info", "MODEL [options]", "say what a model is: boxes, architecture, parameters, sources",
+    {"info", "MODEL|--devices [options]",
+     "say what a model is: boxes, architecture, parameters, sources",
      "Every fact is shown with the place it was read from: a stored hyper-parameter or\n"
      "the name or shape of a tensor.",
-     1, 1, options, examples},
+     0, 1, options, examples},
     run};
