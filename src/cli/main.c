@@ -61,6 +61,7 @@ static int run_task(int argc, char **argv)
     }
     zs_task_result_clear(&result);
     zs_task_call_free(&call);
+    cli_signals_silence(); /* mpirun sends one to those that are left when the first has failed */
     zs_ranks_leave();
     return status;
 }

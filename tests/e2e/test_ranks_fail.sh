@@ -156,6 +156,6 @@ cp "$dir/pictures/0004-shirt.png" "$dir/at1/data/"
 dd if=/dev/zero of="$dir/at1/data/0004-shirt.png" bs=1 count=60 conv=notrunc 2>/dev/null
 "${ranks[@]}" 2 "$dir/each" "${tiny[@]}" --data data --steps 100 --out "$dir/damaged" >"$dir/said" 2>&1
 said 'rank 1 (' '0004-shirt.png'
-check 'one sentence' test "$(grep -c '^zsem: ' "$dir/said")" -eq 1
+check "one sentence: $(cat "$dir/said")" test "$(grep -c "^zsem: " "$dir/said")" -eq 1
 check 'what was done is saved' test -f "$dir/damaged/model.safetensors"
 finish

@@ -101,6 +101,8 @@ static void stop(void *ctx, int code)
 static void close_mpi(void *ctx)
 {
     (void)ctx;
+    if (ranks != MPI_COMM_NULL) /* launchers end all when one has ended badly */
+        (void)MPI_Barrier(ranks);
     if (ranks != MPI_COMM_NULL)
         (void)MPI_Comm_free(&ranks);
     if (began)
