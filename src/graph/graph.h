@@ -168,6 +168,29 @@ typedef enum zs_exec_flag {
  * by node and for profiling. */
 typedef void (*zs_node_hook)(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds);
 
+/* Two plans of one graph, node by node. A trace keeps all that the nodes of a run gave, so it is for
+ * small ones; zs_trace_node is the hook and the trace its ctx, one for each run. */
+typedef struct zs_trace zs_trace;
+int zs_trace_new(zs_trace **out, const zs_backend *backend, zs_error *err);
+void zs_trace_free(zs_trace **t); /* idempotent */
+void zs_trace_node(void *trace, size_t node, zs_op op, const zs_call *c, double seconds);
+
+/* A result that differs: |a-b|/|a| as Euclidean norms. */
+typedef struct zs_trace_gap {
+    size_t node;
+    zs_op op;
+    int slot; /* of the node's outputs */
+    double distance;
+} zs_trace_gap;
+
+/* 1 and the first result that differs by more than the tolerance, in the order of the nodes; else
+ * ZS_OK and the worst. Casts are passed over. ZS_E_INVALID when the plans have other nodes. */
+int zs_trace_compare(zs_trace_gap *out, const zs_trace *a, const zs_trace *b, double tolerance,
+                     zs_error *err);
+
+/* The numbers of a view that a hook was given, as floats in the program's memory. */
+int zs_view_read(float *dst, const zs_view *v, const zs_backend *backend, zs_error *err);
+
 /* Packed forms of parameters (tensor/backend.h), which plans for several batch shapes share. They
  * are made by the first run that promises something about its weights (zs_step.weights), and made
  * again when the promise, or the buffer, is another one. So they cannot be older than the weights

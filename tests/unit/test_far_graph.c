@@ -252,6 +252,47 @@ static void casts_are_few_and_shared(void **state)
     done(&m);
 }
 
+static void run_traced(zs_trace **t, net *m, const zs_backend *b, float first_weight)
+{
+    zs_error err = {0};
+    assert_int_equal(zs_trace_new(t, b, &err), 0);
+    const zs_exec_config c = {.hook = zs_trace_node, .hook_ctx = *t};
+    assert_int_equal(plan(m, b, &c, &err), 0);
+    m->far_grads = b->remote ? b->alloc(sizeof m->grads) : m->grads;
+    m->params[0] += first_weight; /* of the table of classes */
+    fill(m, 0);
+    run(m, 0);
+    done(m);
+}
+
+static void the_node_where_backends_part_is_named(void **state)
+{
+    (void)state;
+    static net m;
+    zs_error err = {0};
+    zs_trace_gap gap;
+    zs_trace *ref = NULL, *far = NULL, *half = NULL, *other = NULL;
+    run_traced(&ref, &m, zs_backend_find("cpu-ref"), 0);
+    run_traced(&far, &m, &far_f32, 0);
+    run_traced(&half, &m, &far_bf16, 0);
+    run_traced(&other, &m, &far_f32, 10);
+    assert_int_equal(zs_trace_compare(&gap, ref, far, 0, &err), 0);
+    assert_true(gap.distance == 0);
+    assert_int_equal(zs_trace_compare(&gap, ref, half, 0.2, &err), 0);
+    assert_true(gap.distance > 1e-4);
+    assert_int_equal(zs_trace_compare(&gap, ref, half, 1e-7, &err), 1);
+    assert_int_equal(zs_trace_compare(&gap, ref, other, 1e-7, &err), 1);
+    assert_int_equal(gap.op, ZS_OP_EMBED);
+    zs_trace_free(&other);
+    assert_int_equal(zs_trace_new(&other, &far_f32, &err), 0);
+    assert_int_equal(zs_trace_compare(&gap, ref, other, 0, &err), ZS_E_INVALID);
+    zs_trace_free(&ref);
+    zs_trace_free(&far);
+    zs_trace_free(&half);
+    zs_trace_free(&other);
+    assert_int_equal(far_counted().blocks, 0);
+}
+
 static void recorded_once_and_again_for_other_buffers(void **state)
 {
     (void)state;
@@ -443,6 +484,7 @@ int main(void)
         cmocka_unit_test(single_precision_gives_the_bits_of_the_reference),
         cmocka_unit_test(half_precision_is_near_and_modes_agree),
         cmocka_unit_test(casts_are_few_and_shared),
+        cmocka_unit_test(the_node_where_backends_part_is_named),
         cmocka_unit_test(recorded_once_and_again_for_other_buffers),
         cmocka_unit_test(inputs_are_uploaded_when_asked_for),
         cmocka_unit_test(packed_weights_follow_their_version),
