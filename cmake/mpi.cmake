@@ -21,3 +21,16 @@ if(ZSEM_HAVE_MPI)
   target_link_libraries(zsem_mpi PRIVATE zsem_flags PkgConfig::MPI)
   install(TARGETS zsem_mpi LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/zsem)
 endif()
+
+# NCCL adds gradients up in the memory of GPUs; without it they take the way through the program's.
+if(ZSEM_HAVE_MPI AND ZSEM_CUDA)
+  find_path(ZSEM_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(ZSEM_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(ZSEM_NCCL_INCLUDE AND ZSEM_NCCL_LIBRARY)
+    set_source_files_properties(src/comm/nccl.c PROPERTIES COMPILE_DEFINITIONS ZSEM_HAVE_NCCL=1
+      INCLUDE_DIRECTORIES "${ZSEM_NCCL_INCLUDE}" COMPILE_OPTIONS "-isystem;${CUDAToolkit_INCLUDE_DIRS}")
+    list(APPEND ZSEM_EXTRA_LIBRARIES ${ZSEM_NCCL_LIBRARY})
+  else()
+    message(STATUS "zsem: no NCCL; ranks with GPUs exchange gradients by MPI")
+  endif()
+endif()

@@ -92,6 +92,17 @@ int zs_comm_sum_start(zs_comm_sum *s, float *x, zs_error *err);
 int zs_comm_sum_poll(zs_comm_sum *s, zs_error *err);
 int zs_comm_sum_wait(zs_comm_sum *s, zs_error *err);
 
+/* The same in the memory of a GPU, where the build has NCCL: *out is NULL where it has not, where
+ * ZSEM_NCCL is 0, and for a single rank. The device must be open. Sums between begin and end are
+ * queued in the order of the calls, behind what is in `queue` (a cudaStream_t); what comes there
+ * later sees them. */
+typedef struct zs_comm_device zs_comm_device;
+int zs_comm_device_new(zs_comm_device **out, zs_comm *c, zs_error *err);
+int zs_comm_device_begin(zs_error *err);
+int zs_comm_device_sum(zs_comm_device *d, float *x, int64_t n, void *queue, zs_error *err);
+int zs_comm_device_end(zs_comm_device *d, zs_error *err);
+void zs_comm_device_free(zs_comm_device **d);
+
 /* ---- the ranks of this process ---- */
 
 /* The processes that mpirun or srun started, or NULL (world.c). */

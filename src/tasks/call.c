@@ -4,6 +4,7 @@
 
 #include "backend/cpu/conv.h"
 #include "comm/comm.h"
+#include "tasks/place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -262,16 +263,6 @@ static bool shares_work(const zs_task *t)
     return false;
 }
 
-static void warn_of_idle_cores(const zs_task_env *env, const zs_comm *comm)
-{
-    int idle = zs_comm_idle_cores(comm);
-    if (zs_comm_rank(comm) == 0 && idle > 0)
-        zs_ui_log(env->ui, ZS_LOG_WARN,
-                  "%d cores of %s are used by no rank: launchers bind ranks to cores; start them "
-                  "with mpirun --bind-to none, or srun --cpus-per-task=N",
-                  idle, zs_comm_host(comm, 0));
-}
-
 static int set_environment(const zs_task_env *env)
 {
     const zs_comm *comm = zs_comm_world();
@@ -280,10 +271,9 @@ static int set_environment(const zs_task_env *env)
         return zs_fail(env->err, ZS_E_INVALID,
                        "%s: works in one process, and %d were started; leave mpirun or srun out",
                        env->call->task->info.name, zs_comm_size(comm));
-    if (threads == 0 && comm)
-        warn_of_idle_cores(env, comm);
-    zs_threads_set(threads ? threads : zs_comm_threads(comm));
-    return set_conv(env);
+    zs_place_threads(env, threads);
+    int status = zs_place_device(env);
+    return status == ZS_OK ? set_conv(env) : status;
 }
 
 static int hand_over(zs_task_env *env, zs_task_result *out)

@@ -14,6 +14,7 @@ struct zs_reduce {
     zs_grad_range *ranges;
     bucket *buckets;
     size_t n, cap_r, cap_b;
+    zs_comm_device *device; /* adds up in the backend's memory; NULL: that is not to be had */
     float *stage; /* the largest bucket, where the gradient's memory is out of reach; else NULL */
     size_t stage_bytes;
     float *grad;  /* of this run; NULL between runs */
@@ -26,6 +27,7 @@ void zs_reduce_free(zs_reduce **r)
         return;
     for (size_t i = 0; i < (*r)->n; i++)
         zs_comm_sum_free(&(*r)->buckets[i].sum);
+    zs_comm_device_free(&(*r)->device);
     zs_free((*r)->buckets);
     zs_free((*r)->ranges);
     if ((*r)->stage)
@@ -47,7 +49,9 @@ static int add_bucket(zs_reduce *r, zs_grad_range at, zs_error *err)
         return zs_fail_nomem(err, sizeof *r->buckets, "a list of buckets");
     r->ranges[r->n] = at;
     r->buckets[r->n] = (bucket){0};
-    int status = zs_comm_sum_new(&r->buckets[r->n].sum, r->comm, (int)r->n, at.end - at.begin, err);
+    int status = ZS_OK;
+    if (!r->device)
+        status = zs_comm_sum_new(&r->buckets[r->n].sum, r->comm, (int)r->n, at.end - at.begin, err);
     r->n += status == ZS_OK;
     return status;
 }
@@ -96,8 +100,10 @@ int zs_reduce_new(zs_reduce **out, zs_comm *comm, const zs_backend *backend,
     if (!r)
         return zs_fail_nomem(err, sizeof *r, "buckets");
     *r = (zs_reduce){.comm = comm, .backend = backend};
-    int status = cut(r, layout, bucket_bytes / (int64_t)sizeof(float), err);
-    if (status == ZS_OK && backend->remote)
+    int status = backend->queue ? zs_comm_device_new(&r->device, comm, err) : ZS_OK;
+    if (status == ZS_OK)
+        status = cut(r, layout, bucket_bytes / (int64_t)sizeof(float), err);
+    if (status == ZS_OK && backend->remote && !r->device)
         status = make_stage(r, err);
     if (status < 0)
         zs_reduce_free(&r);
@@ -180,6 +186,16 @@ static int sum_staged(zs_reduce *r, zs_error *err)
     return status;
 }
 
+/* Behind the run, which a recording may replay without a word in between. */
+static int sum_queued(zs_reduce *r, zs_error *err)
+{
+    int status = zs_comm_device_begin(err);
+    for (size_t i = 0; i < r->n && status == ZS_OK; i++)
+        status = zs_comm_device_sum(r->device, r->grad + r->ranges[i].begin,
+                                    r->ranges[i].end - r->ranges[i].begin, r->backend->queue, err);
+    return status == ZS_OK ? zs_comm_device_end(r->device, err) : status;
+}
+
 static int sum_all(zs_reduce *r, zs_error *err)
 {
     for (size_t i = 0; i < r->n; i++) /* nobody added to these, or the run has failed */
@@ -197,7 +213,9 @@ int zs_reduce_end(zs_reduce *r, float *grad, int status, zs_error *err)
         return status;
     if (!r->grad) /* the run did not come so far */
         zs_reduce_begin(r, grad);
-    int mine = r->backend->remote ? sum_staged(r, &why) : sum_all(r, &why);
+    int mine = r->device            ? sum_queued(r, &why)
+               : r->backend->remote ? sum_staged(r, &why)
+                                    : sum_all(r, &why);
     r->grad = NULL;
     if (status == ZS_OK && mine < 0)
         status = zs_fail(err, mine, "%s", why.message);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Where the ranks of one machine work. Private to the tasks layer. */
+#ifndef ZS_TASKS_PLACE_H
+#define ZS_TASKS_PLACE_H
+
+#include "tasks/task.h"
+
+/* As many threads as asked for; 0: one for each core, or for this rank's share of them. Warns of
+ * cores that nobody uses. */
+void zs_place_threads(const zs_task_env *env, int threads);
+
+/* Of several ranks each has a GPU of its own, where --device is one. ZS_E_INVALID when there are too
+ * few. */
+int zs_place_device(const zs_task_env *env);
+
+#endif
