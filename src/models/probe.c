@@ -153,6 +153,12 @@ void zs_probe_move(const zs_probe *p, int attr, double amount, float *z)
         z[i] = (float)((double)z[i] + step * (double)w[i]);
 }
 
+void zs_probe_take_directions(zs_probe *p, const zs_probe *from)
+{
+    memcpy(p->w, from->avg_w, (size_t)p->attrs * (size_t)p->dim * sizeof *p->w);
+    memcpy(p->b, from->avg_b, (size_t)p->attrs * sizeof *p->b);
+}
+
 zs_probe_tensor zs_probe_tensor_at(const zs_probe *p, int i)
 {
     static const char *const names[TENSORS] = {"probe.weight", "probe.bias", "probe.ema_weight",

@@ -2,8 +2,8 @@
 /* Linear probes on codes: what an attribute looks like in z_sem (Diffusion Autoencoders, 5.3).
  *
  * Everything here is in normalised codes, (z - mean)/std. Two sets of weights, as the authors keep
- * them: the trained ones, whose rows are the directions of edits, and their moving average, which
- * gives probabilities. */
+ * them: trained ones, whose rows are the directions of edits, and a moving average, which gives
+ * probabilities. They need not come from one training (zs_probe_take_directions). */
 #ifndef ZS_MODELS_PROBE_H
 #define ZS_MODELS_PROBE_H
 
@@ -34,6 +34,10 @@ double zs_probe_probability(const zs_probe *p, int attr, const float *z);
 /* Moves a normalised code: z + amount * sqrt(dim) * w/|w|, w the attribute's trained row
  * (manipulate.ipynb). */
 void zs_probe_move(const zs_probe *p, int attr, double amount, float *z);
+
+/* The moving average of `from`, a probe of the same attributes and codes, becomes p's directions of
+ * edits. */
+void zs_probe_take_directions(zs_probe *p, const zs_probe *from);
 
 /* The probe of a Lightning checkpoint of a classifier ("classifier.weight", ...; names are those of
  * CelebA where there are 40). 1 when f holds none; ZS_E_FORMAT when it is damaged or its codes are

@@ -241,13 +241,14 @@ static const struct kind {
     const char *name;
     int (*run)(zs_task_env *env);
     const char *options; /* names it has a use for */
-} kinds[] = {{"autoencoder", train_autoencoder, IMAGES},
-             {"ddpm", train_ddpm, IMAGES},
-             {"generator", zs_train_generator, IMAGES "encoder class-cond first-stage "},
-             {"encoder", zs_train_encoder, IMAGES "objective test "},
-             {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond alone "},
-             {"probe", zs_train_probe, ANY "labels attr test shots unlabelled views codes "},
-             {NULL, NULL, NULL}};
+} kinds[] = {
+    {"autoencoder", train_autoencoder, IMAGES},
+    {"ddpm", train_ddpm, IMAGES},
+    {"generator", zs_train_generator, IMAGES "encoder class-cond first-stage "},
+    {"encoder", zs_train_encoder, IMAGES "objective test "},
+    {"prior", zs_train_prior, ANY STEPS "views codes arch class-cond alone "},
+    {"probe", zs_train_probe, ANY "labels attr test shots unlabelled direction-decay views codes "},
+    {NULL, NULL, NULL}};
 
 static int run(zs_task_env *env)
 {
@@ -309,6 +310,8 @@ static const zs_option options[] = {
      "probe: learn from K positives and K negatives of each attribute"},
     {"unlabelled", ZS_OPTION_FLAG, NULL, NULL, 0, 0,
      "probe: the negatives are all other images, labelled or not"},
+    {"direction-decay", ZS_OPTION_REAL, "D", "0", 0, 1e3,
+     "probe: directions of edits come from a second fit with this weight decay, such as 0.01"},
     {"views", ZS_OPTION_INT, "N", "1", 1, 64,
      "prior, probe: codes of each image: 2 mirrors it too, more are random crops"},
     {"encoder", ZS_OPTION_TEXT, "MODEL", NULL, 0, 0,

@@ -24,6 +24,7 @@ typedef struct job {
     set train, test; /* test has no source when a part of train is held out */
     bool *use;       /* [images of train] */
     zs_probe *probe;
+    double direction_decay; /* weight decay of the fit that gives directions; 0: there is one fit */
 } job;
 
 /* ---- labels ---- */
@@ -189,6 +190,7 @@ static int fill_fit(job *j)
     f->seed = (uint64_t)zs_opt_int(j->env, "seed");
     f->shots = zs_opt_int(j->env, "shots");
     f->unlabelled = zs_opt_flag(j->env, "unlabelled");
+    j->direction_decay = zs_opt_real(j->env, "direction-decay");
     if (zs_opt_given(j->env, "batch"))
         f->batch = zs_opt_int(j->env, "batch");
     if (zs_opt_given(j->env, "images"))
@@ -259,6 +261,25 @@ static int open_job(job *j)
 
 /* ---- work ---- */
 
+/* Directions from a second fit that keeps weights small. The longer a probe is trained, the more its
+ * weights are about what tells an attribute from its likes alone; those of small ones are about what
+ * codes that have it look like. */
+static int train_directions(job *j)
+{
+    zs_probe *p = NULL;
+    zs_probe_fit fit = j->fit;
+    fit.optim.weight_decay = j->direction_decay;
+    int status = zs_probe_new(&p, (const char *const *)j->probe->names, j->probe->attrs,
+                              j->probe->dim, j->env->err);
+    if (status == ZS_OK)
+        status = zs_probe_train(p, &j->train.codes, &j->train.labels, j->use, &fit, j->env->ui,
+                                j->env->err);
+    if (status == ZS_OK)
+        zs_probe_take_directions(j->probe, p);
+    zs_probe_free(&p);
+    return status;
+}
+
 static int train(job *j)
 {
     const zs_labels *l = &j->train.labels;
@@ -273,17 +294,19 @@ static int train(job *j)
     if (status == ZS_OK)
         status = zs_probe_new(&j->probe, (const char *const *)l->names, l->attrs,
                               j->train.codes.dim, j->env->err);
-    return status < 0 ? status
-                      : zs_probe_train(j->probe, &j->train.codes, l, j->use, &j->fit, j->env->ui,
-                                       j->env->err);
+    if (status == ZS_OK)
+        status =
+            zs_probe_train(j->probe, &j->train.codes, l, j->use, &j->fit, j->env->ui, j->env->err);
+    return status == ZS_OK && j->direction_decay > 0.0 ? train_directions(j) : status;
 }
 
 static json_t *training_note(const job *j)
 {
-    return json_pack("{s:s, s:o, s:I, s:I, s:b, s:I}", "what", "probe", "data",
+    return json_pack("{s:s, s:o, s:I, s:I, s:b, s:f, s:I}", "what", "probe", "data",
                      zs_json_text(zs_opt_text(j->env, "data")), "samples",
                      (json_int_t)j->fit.samples, "shots", (json_int_t)j->fit.shots, "unlabelled",
-                     (int)j->fit.unlabelled, "seed", (json_int_t)j->fit.seed);
+                     (int)j->fit.unlabelled, "direction_decay", j->direction_decay, "seed",
+                     (json_int_t)j->fit.seed);
 }
 
 static int write_bundle(job *j)

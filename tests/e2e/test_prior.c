@@ -270,6 +270,10 @@ static void moves(void **state)
     zs_probe_move(p, 1, 0.5, z); /* a row of zeroes has no direction */
     assert_true(fabsf(z[1] - 2.8f) < 1e-6f);
     assert_true(zs_probe_find(p, "frown", &err) < 0);
+    zs_probe_take_directions(p, p); /* those of the average: 1 along the first axis */
+    zs_probe_move(p, 0, 0.5, z);
+    assert_true(fabsf(z[0] - 2.0f) < 1e-6f && fabsf(z[1] - 2.8f) < 1e-6f);
+    assert_true(p->b[0] < -0.5f && p->avg_b[0] < -0.5f);
     zs_probe_free(&p);
 }
 
