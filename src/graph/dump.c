@@ -9,7 +9,7 @@ static void dump_tensor(const zs_graph *g, zs_tid t, FILE *f)
         fprintf(f, " -");
         return;
     }
-    fprintf(f, " %c%d", kind[g->t[t].kind], (int)t);
+    fprintf(f, " %c%d%s", kind[g->t[t].kind], (int)t, g->t[t].type == ZS_BF16 ? "h" : "");
 }
 
 void zs_graph_dump(const zs_graph *g, FILE *f)

@@ -82,6 +82,45 @@ static void gives_what_the_reference_gives(void **state)
     assert_int_equal(far_counted().blocks, 0);
 }
 
+/* Every number that the files of a row have in common. */
+static void same_row(const char *row)
+{
+    zs_error err = {0};
+    zs_tensorfile *a = NULL, *b = NULL;
+    must(zs_tensorfile_open(&a, scratch_path("bench-cpu-ref/%s.safetensors", row), &err), &err);
+    must(zs_tensorfile_open(&b, scratch_path("bench-far/%s.safetensors", row), &err), &err);
+    assert_int_equal(zs_tensorfile_count(a), zs_tensorfile_count(b));
+    for (size_t i = 0; i < zs_tensorfile_count(a); i++) {
+        size_t n = (size_t)zs_tensorfile_info(a, i)->numel;
+        float *x = zs_alloc(2 * n, sizeof *x);
+        assert_non_null(x);
+        must(zs_tensorfile_read_f32(a, i, x, n, &err), &err);
+        must(zs_tensorfile_read_f32(b, i, x + n, n, &err), &err);
+        if (memcmp(x, x + n, n * sizeof *x) != 0)
+            fail_msg("%s of %s differs", zs_tensorfile_info(a, i)->name, row);
+        zs_free(x);
+    }
+    zs_tensorfile_close(&a);
+    zs_tensorfile_close(&b);
+}
+
+/* Single operations, which bench calls itself. */
+static void measures_operations(void **state)
+{
+    (void)state;
+    static const char *const device[3] = {"cpu-ref", "far", "far-bf16"};
+    for (int k = 0; k < 3; k++)
+        json_decref(
+            task_must("bench", TASK_ARGS(NULL),
+                      TASK_OPTIONS({"device", device[k]}, {"rows", "n8-c32-s32,adagn-n8-c256-s16"},
+                                   {"save", scratch_path("bench-%s", device[k])})));
+    same_row("conv-dx-n8-c32-s32");
+    same_row("conv-dw-n8-c32-s32");
+    same_row("adagn-n8-c256-s16");
+    assert_true(tiny_exists(scratch_path("bench-far/conv-fwd-n8-c32-s32.safetensors")));
+    assert_int_equal(far_counted().blocks, 0);
+}
+
 static void lists_what_is_there(void **state)
 {
     (void)state;
@@ -132,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_what_the_reference_gives),
+        cmocka_unit_test(measures_operations),
         cmocka_unit_test(lists_what_is_there),
         cmocka_unit_test(a_device_that_is_not_there_is_a_sentence),
     };
