@@ -74,7 +74,7 @@ template <int N> static __device__ void tree(float (&sum)[N], float *sh, int tx)
 /* Op: K, V; `state begin(segment, col)` for what a thread needs in all rows; `add(sum, state,
  * segment, row, col)` adds the terms of V columns to sum[K*V], row counted within the segment. */
 template <class Op>
-static __global__ void __launch_bounds__(THREADS, 3)
+static __global__ void __launch_bounds__(THREADS, 2)
     partial_kernel(float *__restrict__ partial, columns d, Op op)
 {
     constexpr int K = Op::K, V = Op::V;
@@ -88,7 +88,9 @@ static __global__ void __launch_bounds__(THREADS, 3)
         sum[j] = 0.0f;
     if (col < d.cols) {
         typename Op::state s = op.begin(segment, col);
-        for (end = end < d.rows ? end : d.rows; row < end; row += THREADS / d.tx)
+        end = end < d.rows ? end : d.rows;
+#pragma unroll 2
+        for (; row < end; row += THREADS / d.tx)
             op.add(sum, s, segment, row, col);
     }
     tree(sum, sh, d.tx);

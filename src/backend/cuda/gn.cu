@@ -19,7 +19,7 @@ template <class T> struct gn {
     const float *stats, *gamma, *beta;
     int64_t hw, ch, width; /* width: channels of a group */
     int groups;
-    bool silu;
+    bool silu, vector; /* vector: all but x can be read in vectors too */
     dropping drop;
 };
 
@@ -38,7 +38,9 @@ static gn<T> gn_of(const zs_call *c, const float *stats, int gamma /* slot; othe
                d[3] / c->a->groups,
                c->a->groups,
                c->a->act == ZS_ACT_SILU,
+               false,
                dropping_of(c)};
+    g.vector = wide(g.ch, g.ss, g.cs, g.gamma, g.beta);
     return g;
 }
 
@@ -65,29 +67,41 @@ struct group_walk {
     }
 };
 
-/* 1+scale, shift and 1+cond of channel i of sample n. */
-template <class T>
-static __device__ void gn_conditions(float *scale, float *shift, float *cond, const gn<T> &g,
-                                     int64_t n, int64_t i)
+/* 1+scale, shift and 1+cond of channels i .. i+V of sample n. */
+template <class T, int V>
+static __device__ __forceinline__ void gn_conditions(float (&scale)[V], float (&shift)[V],
+                                                     float (&cond)[V], const gn<T> &g, int64_t n,
+                                                     int64_t i)
 {
-    *scale = g.ss ? 1.0f + to_float(g.ss[n * 2 * g.ch + i]) : 1.0f;
-    *shift = g.ss ? to_float(g.ss[n * 2 * g.ch + g.ch + i]) : 0.0f;
-    *cond = g.cs ? 1.0f + to_float(g.cs[n * g.ch + i]) : 1.0f;
+    for (int j = 0; j < V; j++)
+        scale[j] = shift[j] = cond[j] = 0.0f;
+    if (g.ss) {
+        load_any(scale, g.ss + n * 2 * g.ch + i, g.vector);
+        load_any(shift, g.ss + n * 2 * g.ch + g.ch + i, g.vector);
+    }
+    if (g.cs)
+        load_any(cond, g.cs + n * g.ch + i, g.vector);
+    for (int j = 0; j < V; j++) {
+        scale[j] += 1.0f;
+        cond[j] += 1.0f;
+    }
 }
 
 template <int V, class T>
 static __device__ gn_channels<V> gn_load(const gn<T> &g, int64_t n, int64_t col)
 {
     gn_channels<V> k;
+    float scale[V], shift[V], cond[V], gamma[V], beta[V];
     group_walk at(col, g.width);
+    gn_conditions(scale, shift, cond, g, n, col);
+    load_any(gamma, g.gamma + col, g.vector);
+    load_any(beta, g.beta + col, g.vector);
 #pragma unroll
     for (int j = 0; j < V; j++, at.next()) {
         const float *st = g.stats + 2 * (n * g.groups + at.group);
-        float scale, shift, cond;
-        gn_conditions(&scale, &shift, &cond, g, n, col + j);
         k.mean[j] = st[0];
-        k.a[j] = st[1] * (g.gamma[col + j] * scale * cond);
-        k.b[j] = (g.beta[col + j] * scale + shift) * cond;
+        k.a[j] = st[1] * (gamma[j] * scale[j] * cond[j]);
+        k.b[j] = (beta[j] * scale[j] + shift[j]) * cond[j];
     }
     return k;
 }
@@ -134,6 +148,16 @@ template <class F> static __device__ double block_total(int64_t count, double *s
     return block_sum(v, sh);
 }
 
+/* stats[2] from the means of x - shift and of its square. */
+static __device__ void gn_write_stats(float *stats, float shift, double mean, double square,
+                                      float eps)
+{
+    double var = square - mean * mean;
+    var = var < 0 ? 0 : var; /* NaN stays */
+    stats[0] = static_cast<float>(static_cast<double>(shift) + mean);
+    stats[1] = static_cast<float>(1.0 / sqrt(var + static_cast<double>(eps)));
+}
+
 /* A block per sample and group. */
 template <class T>
 static __global__ void gn_stats_kernel(float *__restrict__ stats, const float *__restrict__ partial,
@@ -153,28 +177,35 @@ static __global__ void gn_stats_kernel(float *__restrict__ stats, const float *_
     });
     if (threadIdx.x > 0)
         return;
-    double count = static_cast<double>(g.hw * width), mean = sum / count;
-    double var = square / count - mean * mean;
-    var = var < 0 ? 0 : var; /* NaN stays */
-    double shift = static_cast<double>(to_float(g.x[n * g.hw * g.ch + group * width]));
-    stats[2 * blockIdx.x] = static_cast<float>(shift + mean);
-    stats[2 * blockIdx.x + 1] = static_cast<float>(1.0 / sqrt(var + static_cast<double>(eps)));
+    double count = static_cast<double>(g.hw * width);
+    gn_write_stats(stats + 2 * blockIdx.x, to_float(g.x[n * g.hw * g.ch + group * width]),
+                   sum / count, square / count, eps);
 }
 
 /* A block takes the rows of a split for one slab of channels, as partial_kernel does; f is made
- * for those channels once: f.begin(n, col), then f.each(state, n, pixel, col). */
+ * for those channels once, f.begin(n, col); then f.each(state, what f.take(e) read, e), e being the
+ * first of V elements. Two pixels are read before the first is used. */
 template <int V, class F>
-static __global__ void __launch_bounds__(THREADS, 3) pixels_kernel(columns d, F f)
+static __global__ void __launch_bounds__(THREADS, 2) pixels_kernel(columns d, F f)
 {
     int64_t block = quotient(blockIdx.x, d.slabs), slab = blockIdx.x - block * d.slabs;
     int64_t n = quotient(block, d.splits), split = block - n * d.splits;
     int64_t col = (slab * d.tx + threadIdx.x % d.tx) * V, end = split * d.per + d.per;
+    int64_t row = split * d.per + threadIdx.x / d.tx, step = THREADS / d.tx;
     if (col >= d.cols)
         return;
     end = end < d.rows ? end : d.rows;
     typename F::state s = f.begin(n, col);
-    for (int64_t row = split * d.per + threadIdx.x / d.tx; row < end; row += THREADS / d.tx)
-        f.each(s, n, row, col);
+    for (; row + step < end; row += 2 * step) {
+        int64_t e = (n * d.rows + row) * d.cols + col, next = e + step * d.cols;
+        typename F::both p = f.take(e), q = f.take(next);
+        f.each(s, p, e);
+        f.each(s, q, next);
+    }
+    if (row < end) {
+        int64_t e = (n * d.rows + row) * d.cols + col;
+        f.each(s, f.take(e), e);
+    }
 }
 
 /* Blocks for passes without sums: what a thread reads once about its channels shall serve many
@@ -200,6 +231,7 @@ static void each_pixel(const char *what, void *queue, int64_t n, int64_t hw, int
 
 template <class T, int V> struct gn_apply {
     typedef gn_channels<V> state;
+    typedef taken<T, V> both;
     gn<T> g;
     T *y;
 
@@ -208,11 +240,15 @@ template <class T, int V> struct gn_apply {
         return gn_load<V>(g, n, col);
     }
 
-    __device__ void each(const state &k, int64_t n, int64_t row, int64_t col) const
+    __device__ both take(int64_t e) const
     {
-        int64_t e = (n * g.hw + row) * g.ch + col;
+        return both(g.x + e);
+    }
+
+    __device__ void each(const state &k, const both &x, int64_t e) const
+    {
         float r[V];
-        load(r, g.x + e);
+        x.unpack(r);
         for (int j = 0; j < V; j++) {
             float z = (r[j] - k.mean[j]) * k.a[j] + k.b[j];
             r[j] = g.silu ? silu<T>(z) : z;
@@ -222,6 +258,79 @@ template <class T, int V> struct gn_apply {
         store(y + e, r);
     }
 };
+
+/* ---- small samples in one kernel: a block has a slab of whole groups of one sample, which its
+ * caches hold between the two passes ---- */
+
+/* Elements of such a slab at most: 32 KB in bf16. */
+static const int64_t SMALL = 1 << 14;
+
+/* The groups of the block's slab from its channels' sums in sh[2][tx*V]. */
+template <class T>
+static __device__ void gn_small_stats(float *stats, const float *sh, const gn<T> &g, int64_t n,
+                                      int64_t first, int64_t channels, float eps)
+{
+    for (int64_t i = threadIdx.x * g.width; i < channels; i += THREADS * g.width) {
+        double sum = 0, square = 0, count = static_cast<double>(g.hw * g.width);
+        for (int64_t k = i; k < i + g.width; k++) {
+            sum += static_cast<double>(sh[k]);
+            square += static_cast<double>(sh[channels + k]);
+        }
+        int64_t group = n * g.groups + quotient(first + i, g.width);
+        gn_write_stats(stats + 2 * group, to_float(g.x[n * g.hw * g.ch + first + i]), sum / count,
+                       square / count, eps);
+    }
+}
+
+template <class T>
+static __global__ void gn_small_kernel(float *stats, gn<T> g, T *y, tiles tile, float eps)
+{
+    constexpr int V = WIDE;
+    ZS_SHARED(float, sh);
+    int64_t n = quotient(blockIdx.x, tile.slabs), slab = blockIdx.x - n * tile.slabs;
+    int64_t channels = tile.tx * V, first = slab * channels, t = threadIdx.x;
+    int64_t col = first + t % tile.tx * V;
+    gn_moments<T, V> moments = {g};
+    gn_apply<T, V> apply = {g, y};
+    typename gn_moments<T, V>::state shift = moments.begin(n, col);
+    float sum[2 * V];
+    for (int j = 0; j < 2 * V; j++)
+        sum[j] = 0.0f;
+    for (int64_t row = t / tile.tx; row < g.hw; row += THREADS / tile.tx)
+        moments.add(sum, shift, n, row, col);
+    tree(sum, sh, tile.tx);
+    __syncthreads();
+    for (int j = 0; j < V && t < tile.tx; j++) {
+        sh[t * V + j] = sum[j];
+        sh[channels + t * V + j] = sum[V + j];
+    }
+    __syncthreads();
+    gn_small_stats(stats, sh, g, n, first, channels, eps);
+    __syncthreads(); /* which also lets the block see its statistics */
+    gn_channels<V> k = gn_load<V>(g, n, col);
+    for (int64_t row = t / tile.tx; row < g.hw; row += THREADS / tile.tx) {
+        int64_t e = (n * g.hw + row) * g.ch + col;
+        apply.each(k, apply.take(e), e);
+    }
+}
+
+template <class T> static bool gn_is_small(const gn<T> &g, tiles tile)
+{
+    int64_t channels = tile.tx * WIDE;
+    return g.ch == tile.slabs * channels && channels % g.width == 0 && g.hw * channels <= SMALL;
+}
+
+template <class T> static bool gn_small(const zs_call *c, const gn<T> &g)
+{
+    tiles tile = tiles_of(g.ch / WIDE);
+    unsigned blocks = static_cast<unsigned>(c->in[0].s.d[0] * tile.slabs);
+    if (!gn_is_small(g, tile))
+        return false;
+    ZS_LAUNCH_SYNC("gn_act", gn_small_kernel<T>, blocks, THREADS,
+                   2 * WIDE * THREADS * sizeof(float), c->queue, c->out[1].p, g, at<T>(&c->out[0]),
+                   tile, c->a->eps);
+    return true;
+}
 
 static size_t gn_act_ws(const zs_call *c)
 {
@@ -234,6 +343,8 @@ template <class T, int V> static void gn_act(const zs_call *c)
     int64_t n = c->in[0].s.d[0];
     float *partial = static_cast<float *>(c->ws), *stats = c->out[1].p;
     gn<T> g = gn_of<T>(c, stats, 1);
+    if (V == WIDE && gn_small(c, g))
+        return;
     columns d = sum_columns("gn_act", c->queue, partial, n, g.hw, g.ch, gn_moments<T, V>{g});
     ZS_LAUNCH_SYNC("gn_act", gn_stats_kernel<T>, static_cast<unsigned>(n * g.groups), THREADS,
                    THREADS / WARP * sizeof(double), c->queue, stats, partial, d, g, c->a->eps);
@@ -247,13 +358,19 @@ static void run_gn_act(const zs_call *c)
 
 /* ---- backward ---- */
 
-/* dz and x - mean of V elements. */
+/* V elements of x and dy. */
+template <class T, int V> struct gn_both {
+    taken<T, V> x, dy;
+};
+
+/* dz and x - mean of V elements from e on. */
 template <class T, int V>
-static __device__ __forceinline__ void gn_dz(float (&dz)[V], float (&off)[V], const gn<T> &g,
-                                             const gn_channels<V> &k, const T *dy, int64_t e)
+static __device__ __forceinline__ void gn_dz(float (&dz)[V], float (&off)[V],
+                                             const gn_both<T, V> &p, const gn<T> &g,
+                                             const gn_channels<V> &k, int64_t e)
 {
-    load(off, g.x + e);
-    load(dz, dy + e);
+    p.x.unpack(off);
+    p.dy.unpack(dz);
     if (g.drop.p > 0.0f)
         drop(dz, g.drop, e);
     for (int j = 0; j < V; j++) {
@@ -277,8 +394,10 @@ template <class T, int V_> struct gn_sums_bwd {
     __device__ void add(float (&sum)[2 * V_], const state &k, int64_t n, int64_t row,
                         int64_t col) const
     {
+        int64_t e = (n * g.hw + row) * g.ch + col;
+        gn_both<T, V_> p = {taken<T, V_>(g.x + e), taken<T, V_>(dy + e)};
         float dz[V_], off[V_];
-        gn_dz(dz, off, g, k, dy, (n * g.hw + row) * g.ch + col);
+        gn_dz(dz, off, p, g, k, e);
         for (int j = 0; j < V_; j++) {
             sum[j] += dz[j];
             sum[V_ + j] += dz[j] * off[j];
@@ -303,17 +422,17 @@ template <class T>
 static __device__ void gn_channel_bwd(const gn<T> &g, T *dss, T *dcs, double *to, double rstd,
                                       int64_t n, int64_t i)
 {
-    float scale, shift, cond;
-    gn_conditions(&scale, &shift, &cond, g, n, i);
+    float scale[1], shift[1], cond[1];
+    gn_conditions(scale, shift, cond, g, n, i);
     double s = to[i], q = rstd * to[g.ch + i];
-    double a = static_cast<double>(scale), c = static_cast<double>(cond);
+    double a = static_cast<double>(scale[0]), c = static_cast<double>(cond[0]);
     double n1 = static_cast<double>(g.gamma[i]) * q + static_cast<double>(g.beta[i]) * s;
     if (dss) {
         put(dss + n * 2 * g.ch + i, static_cast<float>(c * n1));
         put(dss + n * 2 * g.ch + g.ch + i, static_cast<float>(c * s));
     }
     if (dcs)
-        put(dcs + n * g.ch + i, static_cast<float>(a * n1 + static_cast<double>(shift) * s));
+        put(dcs + n * g.ch + i, static_cast<float>(a * n1 + static_cast<double>(shift[0]) * s));
     to[i] = a * c * s;
     to[g.ch + i] = a * c * q;
 }
@@ -366,6 +485,7 @@ template <class T, int V> struct gn_dx {
         gn_channels<V> k;
         float r[V], q[V];
     };
+    typedef gn_both<T, V> both;
     gn<T> g;
     const T *dy;
     T *dx;
@@ -384,11 +504,16 @@ template <class T, int V> struct gn_dx {
         return s;
     }
 
-    __device__ void each(const state &s, int64_t n, int64_t row, int64_t col) const
+    __device__ both take(int64_t e) const
     {
-        int64_t e = (n * g.hw + row) * g.ch + col;
+        both p = {taken<T, V>(g.x + e), taken<T, V>(dy + e)};
+        return p;
+    }
+
+    __device__ void each(const state &s, const both &p, int64_t e) const
+    {
         float dz[V], off[V];
-        gn_dz(dz, off, g, s.k, dy, e);
+        gn_dz(dz, off, p, g, s.k, e);
         for (int j = 0; j < V; j++)
             dz[j] = s.k.a[j] * dz[j] + (s.q[j] * off[j] + s.r[j]);
         store(dx + e, dz);

@@ -56,36 +56,63 @@ static __device__ __forceinline__ void put(bf16 *p, float v)
     *p = __float2bfloat16_rn(v);
 }
 
-/* V elements from p, 16-byte aligned unless V is 1. */
-template <int V> static __device__ __forceinline__ void load(float (&r)[V], const float *p)
-{
-    if constexpr (V == WIDE) {
-        float4 a = reinterpret_cast<const float4 *>(p)[0];
-        float4 b = reinterpret_cast<const float4 *>(p)[1];
+/* V elements as they lie in memory, so that several loads can be under way before the first is
+ * used. p is 16-byte aligned unless V is 1. */
+template <class T, int V> struct taken {
+    T v;
+
+    __device__ __forceinline__ explicit taken(const T *p) : v(*p)
+    {
+    }
+
+    __device__ __forceinline__ void unpack(float (&r)[1]) const
+    {
+        r[0] = to_float(v);
+    }
+};
+
+template <> struct taken<float, WIDE> {
+    float4 a, b;
+
+    __device__ __forceinline__ explicit taken(const float *p)
+        : a(reinterpret_cast<const float4 *>(p)[0]), b(reinterpret_cast<const float4 *>(p)[1])
+    {
+    }
+
+    __device__ __forceinline__ void unpack(float (&r)[WIDE]) const
+    {
         r[0] = a.x, r[1] = a.y, r[2] = a.z, r[3] = a.w;
         r[4] = b.x, r[5] = b.y, r[6] = b.z, r[7] = b.w;
-    } else {
-        r[0] = *p;
     }
-}
+};
 
-static __device__ __forceinline__ void split(float &low, float &high, unsigned two)
-{
-    low = __uint_as_float(two << 16);
-    high = __uint_as_float(two & 0xFFFF0000u);
-}
+template <> struct taken<bf16, WIDE> {
+    uint4 u;
 
-template <int V> static __device__ __forceinline__ void load(float (&r)[V], const bf16 *p)
-{
-    if constexpr (V == WIDE) {
-        uint4 u = *reinterpret_cast<const uint4 *>(p);
+    __device__ __forceinline__ explicit taken(const bf16 *p)
+        : u(*reinterpret_cast<const uint4 *>(p))
+    {
+    }
+
+    static __device__ __forceinline__ void split(float &low, float &high, unsigned two)
+    {
+        low = __uint_as_float(two << 16);
+        high = __uint_as_float(two & 0xFFFF0000u);
+    }
+
+    __device__ __forceinline__ void unpack(float (&r)[WIDE]) const
+    {
         split(r[0], r[1], u.x);
         split(r[2], r[3], u.y);
         split(r[4], r[5], u.z);
         split(r[6], r[7], u.w);
-    } else {
-        r[0] = to_float(*p);
     }
+};
+
+/* V elements from p, 16-byte aligned unless V is 1. */
+template <int V, class T> static __device__ __forceinline__ void load(float (&r)[V], const T *p)
+{
+    taken<T, V>(p).unpack(r);
 }
 
 template <int V> static __device__ __forceinline__ void store(float *p, const float (&r)[V])
