@@ -13,7 +13,7 @@ struct zs_reduce {
     const zs_backend *backend;
     zs_grad_range *ranges;
     bucket *buckets;
-    size_t n, cap_r, cap_b;
+    size_t n;
     zs_comm_device *device; /* adds up in the backend's memory; NULL: that is not to be had */
     float *stage; /* the largest bucket, where the gradient's memory is out of reach; else NULL */
     size_t stage_bytes;
@@ -25,7 +25,7 @@ void zs_reduce_free(zs_reduce **r)
 {
     if (!*r)
         return;
-    for (size_t i = 0; i < (*r)->n; i++)
+    for (size_t i = 0; (*r)->buckets && i < (*r)->n; i++)
         zs_comm_sum_free(&(*r)->buckets[i].sum);
     zs_comm_device_free(&(*r)->device);
     zs_free((*r)->buckets);
@@ -38,29 +38,30 @@ void zs_reduce_free(zs_reduce **r)
 
 /* ---- buckets ---- */
 
-static int add_bucket(zs_reduce *r, zs_grad_range at, zs_error *err)
+typedef struct range_list {
+    zs_grad_range *at;
+    size_t n, cap;
+} range_list;
+
+static int add_range(range_list *l, zs_grad_range r, zs_error *err)
 {
-    void *ranges = r->ranges, *buckets = r->buckets;
-    bool ok = zs_grow(&ranges, &r->cap_r, r->n, sizeof *r->ranges);
-    r->ranges = ranges;
-    ok = ok && zs_grow(&buckets, &r->cap_b, r->n, sizeof *r->buckets);
-    r->buckets = buckets;
+    void *items = l->at;
+    bool ok = zs_grow(&items, &l->cap, l->n, sizeof *l->at);
+    l->at = items;
     if (!ok)
-        return zs_fail_nomem(err, sizeof *r->buckets, "a list of buckets");
-    r->ranges[r->n] = at;
-    r->buckets[r->n] = (bucket){0};
-    int status = ZS_OK;
-    if (!r->device)
-        status = zs_comm_sum_new(&r->buckets[r->n].sum, r->comm, (int)r->n, at.end - at.begin, err);
-    r->n += status == ZS_OK;
-    return status;
+        return zs_fail_nomem(err, sizeof *l->at, "a list of buckets");
+    l->at[l->n++] = r;
+    return ZS_OK;
 }
 
 /* Parameters stand in the buffer one after the other; those that share an offset are one. Frozen
  * ones have no gradient: they end a bucket and are in none. */
-static int cut(zs_reduce *r, const zs_params *layout, int64_t most, zs_error *err)
+int zs_reduce_cut(zs_grad_range **out, size_t *n, const zs_params *layout, int64_t bytes,
+                  zs_error *err)
 {
+    range_list list = {0};
     zs_grad_range now = {0, 0};
+    int64_t most = bytes / (int64_t)sizeof(float);
     int status = ZS_OK;
     for (size_t i = 0; status == ZS_OK && i < zs_params_count(layout); i++) {
         const zs_param *p = zs_params_at(layout, i);
@@ -68,14 +69,28 @@ static int cut(zs_reduce *r, const zs_params *layout, int64_t most, zs_error *er
             continue;
         bool full = p->offset + p->numel - now.begin > most || !p->trainable;
         if (full && now.end > now.begin)
-            status = add_bucket(r, now, err);
+            status = add_range(&list, now, err);
         if (full || now.end == now.begin)
             now = (zs_grad_range){p->offset, p->offset};
         if (p->trainable)
             now.end = p->offset + p->numel;
     }
     if (status == ZS_OK && now.end > now.begin)
-        status = add_bucket(r, now, err);
+        status = add_range(&list, now, err);
+    *out = list.at;
+    *n = list.n;
+    return status;
+}
+
+static int make_sums(zs_reduce *r, zs_error *err)
+{
+    int status = ZS_OK;
+    r->buckets = zs_calloc(r->n + 1, sizeof *r->buckets);
+    if (!r->buckets)
+        return zs_fail_nomem(err, r->n * sizeof *r->buckets, "a list of buckets");
+    for (size_t i = 0; i < r->n && status == ZS_OK && !r->device; i++)
+        status = zs_comm_sum_new(&r->buckets[i].sum, r->comm, (int)i,
+                                 r->ranges[i].end - r->ranges[i].begin, err);
     return status;
 }
 
@@ -102,23 +117,15 @@ int zs_reduce_new(zs_reduce **out, zs_comm *comm, const zs_backend *backend,
     *r = (zs_reduce){.comm = comm, .backend = backend};
     int status = backend->queue ? zs_comm_device_new(&r->device, comm, err) : ZS_OK;
     if (status == ZS_OK)
-        status = cut(r, layout, bucket_bytes / (int64_t)sizeof(float), err);
+        status = zs_reduce_cut(&r->ranges, &r->n, layout, bucket_bytes, err);
+    if (status == ZS_OK)
+        status = make_sums(r, err);
     if (status == ZS_OK && backend->remote && !r->device)
         status = make_stage(r, err);
     if (status < 0)
         zs_reduce_free(&r);
     *out = r;
     return status;
-}
-
-size_t zs_reduce_count(const zs_reduce *r)
-{
-    return r ? r->n : 0;
-}
-
-zs_grad_range zs_reduce_range(const zs_reduce *r, size_t i)
-{
-    return r->ranges[i];
 }
 
 /* ---- while the plan runs ---- */

@@ -26,8 +26,8 @@ int zs_reduce_watch(zs_reduce *r, zs_exec *e, zs_error *err);
 void zs_reduce_begin(zs_reduce *r, float *grad);
 int zs_reduce_end(zs_reduce *r, float *grad, int status, zs_error *err);
 
-/* How the buffer is cut, for reports. */
-size_t zs_reduce_count(const zs_reduce *r);
-zs_grad_range zs_reduce_range(const zs_reduce *r, size_t i);
+/* The n buckets alone (owned, zs_free; also on failure). */
+int zs_reduce_cut(zs_grad_range **out, size_t *n, const zs_params *layout, int64_t bytes,
+                  zs_error *err);
 
 #endif
