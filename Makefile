@@ -34,7 +34,7 @@ help:
 	@echo 'make format       clang-format; check-format only reports'
 	@echo 'make asan         the tests under AddressSanitizer and UBSan'
 	@echo 'make fuzz-smoke   each fuzz target for SECONDS_EACH ($(SECONDS_EACH)) seconds'
-	@echo 'make gpu-check    build with CUDA and run the tests; needs nvcc and a GPU'
+	@echo 'make gpu-check    build with CUDA, then test and measure everything on the GPU of this machine'
 	@echo 'make ci           everything that has to pass before a change goes in'
 	@echo 'make clean        remove build/'
 
@@ -94,12 +94,7 @@ fuzz-smoke:
 	@scripts/fuzz-smoke build/fuzz $(SECONDS_EACH)
 
 gpu-check:
-	@ls src/backend/cuda/*.cu >/dev/null 2>&1 || { echo 'gpu-check: src/backend/cuda has no kernels yet, so there is nothing to check' >&2; exit 1; }
-	@scripts/setup build test
-	@mkdir -p build
-	@$(call configure,cuda,-DZSEM_TESTS=ON)
-	@$(call compile,cuda)
-	@$(call run_tests,cuda)
+	@BENCH_PYTHON='$(BENCH_PYTHON)' scripts/gpu-check
 
 clean:
 	rm -rf build

@@ -18,7 +18,8 @@ def groupnorm(channels):
 
 def timestep_features(t, dim):
     half = dim // 2
-    f = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000.0) / half))
+    i = torch.arange(half, dtype=torch.float32, device=t.device)
+    f = torch.exp(i * (-math.log(10000.0) / half))
     a = t.float()[:, None] * f[None]
     return torch.cat([a.cos(), a.sin()], dim=1)
 

@@ -74,5 +74,8 @@ const zs_bench_row zs_bench_rows[] = {
     NET(eps, "UNet eps", fashion32, 8, true),
     NET(eps, "UNet eps", fashion32, 16, true),
     NET(eps, "UNet eps", fashion32, 32, true),
+    NET(train, "training step", ffhq64, 128, true), /* batches of accelerators */
+    NET(train, "training step", ffhq128, 32, true),
+    NET(train, "training step", ffhq256, 16, true),
     {NULL, NULL, NULL, NULL, 0, 0, 0, NULL, false},
 };

@@ -20,20 +20,6 @@ extern const zs_packer zs_cuda_conv2d_packer;
  * rank of several on this machine picks its own. ZS_E_INVALID once another is open. */
 int zs_cuda_select(int device, zs_error *err);
 
-typedef struct zs_cuda_device {
-    char name[256];
-    char note[200]; /* why zsem cannot use it, or "" */
-    size_t bytes, free_bytes;
-    int major, minor; /* compute capability */
-    int multiprocessors;
-    bool in_use; /* this process opened it */
-} zs_cuda_device;
-
-/* Device i of those visible, 0 when there is one; ZS_E_UNSUPPORTED after the last, or when there is
- * no driver. Looking at the free memory of a device takes some of it (a context) while the process
- * lives, so free_bytes is that of the open device alone and 0 for the others. */
-int zs_cuda_describe(zs_cuda_device *out, int i, zs_error *err);
-
 /* "CUDA 13.0, driver 13.1, cuDNN 9.19.0, cuBLASLt 13.1" */
 void zs_cuda_versions(char *out, size_t n);
 

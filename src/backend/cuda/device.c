@@ -227,31 +227,30 @@ int zs_cuda_enter(zs_error *err)
     return status == ZS_OK ? zs_cuda_status(err) : status;
 }
 
-int zs_cuda_describe(zs_cuda_device *out, int i, zs_error *err)
+int zs_cuda_device(zs_device *out, int index, zs_error *err)
 {
     int n = 0;
     struct cudaDeviceProp p;
-    size_t all = 0;
-    *out = (zs_cuda_device){0};
+    char have[16];
+    int driver = 0;
+    size_t room = 0, all = 0;
     int status = count_devices(&n, err);
     if (status < 0)
         return status;
-    if (i < 0 || i >= n)
-        return zs_fail(err, ZS_E_UNSUPPORTED, "there is no CUDA device %d", i);
-    cudaError_t e = cudaGetDeviceProperties(&p, i);
+    if (index < 0 || index >= n)
+        return 0;
+    cudaError_t e = cudaGetDeviceProperties(&p, index);
     if (e != cudaSuccess)
         return fail_open(err, e, "reading its properties");
-    *out = (zs_cuda_device){.bytes = p.totalGlobalMem,
-                            .major = p.major,
-                            .minor = p.minor,
-                            .multiprocessors = p.multiProcessorCount,
-                            .in_use = opened && dev.device == i};
-    (void)snprintf(out->name, sizeof out->name, "%s", p.name);
-    if (p.major < OLDEST_MAJOR)
-        (void)snprintf(out->note, sizeof out->note, "compute capability below 8.0");
-    if (out->in_use)
-        (void)cudaMemGetInfo(&out->free_bytes, &all);
-    return ZS_OK;
+    *out = (zs_device){.units = p.multiProcessorCount, .memory = p.totalGlobalMem};
+    (void)cudaDriverGetVersion(&driver);
+    version_text(have, driver);
+    (void)snprintf(out->name, sizeof out->name, "%.79s", p.name);
+    (void)snprintf(out->about, sizeof out->about, "compute capability %d.%d%s, CUDA %s", p.major,
+                   p.minor, p.major < OLDEST_MAJOR ? " (too old)" : "", have);
+    if (opened && dev.device == index && cudaMemGetInfo(&room, &all) == cudaSuccess)
+        out->available = room;
+    return 1;
 }
 
 void zs_cuda_versions(char *out, size_t n)

@@ -27,6 +27,10 @@ const zs_cuda *zs_cuda_get(void);
 /* zs_remote.open. */
 int zs_cuda_open(zs_error *err);
 
+/* zs_remote.device. Asking a device for its free memory makes a context on it, which takes memory
+ * itself; so `available` is that of the open device, and 0 for the others. */
+int zs_cuda_device(zs_device *out, int index, zs_error *err);
+
 /* ZS_OK, or the failure that is kept. */
 int zs_cuda_status(zs_error *err);
 

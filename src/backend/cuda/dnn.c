@@ -174,11 +174,23 @@ static bool make_plan(zs_dnn_plan *p, cudnnBackendDescriptor_t config, const zs_
     return true;
 }
 
+static void leave(zs_dnn_graph *g)
+{
+    if (!g || --g->users > 0)
+        return;
+    zs_dnn_graph_free(g);
+    zs_free(g);
+}
+
 void zs_dnn_plan_free(zs_dnn_plan *p)
 {
     if (p->desc)
         (void)cudnnBackendDestroyDescriptor(p->desc);
-    p->desc = NULL;
+    if (p->config)
+        (void)cudnnBackendDestroyDescriptor(p->config);
+    leave(p->graph);
+    p->desc = p->config = NULL;
+    p->graph = NULL;
 }
 
 /* What the heuristics offer for a graph, best guess first; returns how many. The results may be
@@ -206,48 +218,70 @@ static int64_t offers(zs_dnn_graph *g, cudnnBackendDescriptor_t graph, const zs_
     return got;
 }
 
-/* Appends those of config[n] that can be used to out, and destroys config. */
-static int take(zs_dnn_plan *out, int have, int max, cudnnBackendDescriptor_t *config, int64_t n,
-                const zs_cuda_conv *c, const zs_dnn_target *t, size_t limit, const char *tag,
-                zs_dnn_tally *tally)
+/* What is looked for, and what has been found. */
+typedef struct search {
+    const zs_cuda_conv *c;
+    const zs_dnn_target *t;
+    size_t limit;
+    const char *tag;
+    zs_dnn_graph *g;
+    zs_dnn_plan *out;
+    int have, max;
+    zs_dnn_tally tally;
+} search;
+
+/* True: the configuration belongs to a plan now. */
+static bool take(search *s, cudnnBackendDescriptor_t config)
 {
-    tally->offered += (int)n;
-    for (int64_t i = 0; i < n; i++) {
-        zs_dnn_plan p = {0};
-        if (have == max) {
-        } else if (!acceptable(p.tag, config[i], c)) {
-            tally->refused++;
-        } else if (tag && strcmp(tag, p.tag) != 0) {
-            tally->refused++;
-        } else if (!make_plan(&p, config[i], t)) {
-            tally->unusable++;
-        } else if (p.workspace > limit) {
-            tally->too_large++;
-            zs_dnn_plan_free(&p);
-        } else {
-            out[have++] = p;
-        }
-        (void)cudnnBackendDestroyDescriptor(config[i]);
+    zs_dnn_plan p = {.desc = NULL};
+    if (!acceptable(p.tag, config, s->c) || (s->tag && strcmp(s->tag, p.tag) != 0)) {
+        s->tally.refused++;
+        return false;
     }
-    return have;
+    if (!make_plan(&p, config, s->t)) {
+        s->tally.unusable++;
+        return false;
+    }
+    if (p.workspace > s->limit) {
+        s->tally.too_large++;
+        zs_dnn_plan_free(&p);
+        return false;
+    }
+    p.config = config;
+    p.graph = s->g;
+    s->g->users++;
+    s->out[s->have++] = p;
+    return true;
+}
+
+static void ask(search *s, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode)
+{
+    cudnnBackendDescriptor_t config[OFFERS] = {NULL};
+    s->g->status = CUDNN_STATUS_SUCCESS; /* heuristics that know nothing of a graph fail */
+    int64_t n = offers(s->g, graph, s->t, mode, config);
+    s->tally.offered += (int)n;
+    for (int64_t i = 0; i < n; i++)
+        if (s->have == s->max || !take(s, config[i]))
+            (void)cudnnBackendDestroyDescriptor(config[i]);
 }
 
 int zs_dnn_plans(zs_dnn_plan *out, int max, const zs_cuda_conv *c, const zs_dnn_target *t,
                  size_t limit, const char *tag, zs_dnn_tally *tally)
 {
-    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
-    zs_dnn_tally local = {0};
-    zs_dnn_graph g = {0};
-    cudnnBackendDescriptor_t config[OFFERS] = {NULL};
-    int n = 0;
-    cudnnBackendDescriptor_t graph = zs_dnn_conv_graph(&g, c, t);
-    for (size_t m = 0; graph && m < sizeof modes / sizeof modes[0] && n == 0; m++) {
-        g.status = CUDNN_STATUS_SUCCESS; /* heuristics that know nothing of a graph fail */
-        int64_t k = offers(&g, graph, t, modes[m], config);
-        n = take(out, n, max, config, k, c, t, limit, tag, tally ? tally : &local);
-    }
-    zs_dnn_graph_free(&g);
-    return n;
+    search s = {.c = c, .t = t, .limit = limit, .tag = tag, .out = out, .max = max};
+    s.g = zs_calloc(1, sizeof *s.g);
+    if (!s.g)
+        return 0;
+    s.g->users = 1;
+    cudnnBackendDescriptor_t graph = zs_dnn_conv_graph(s.g, c, t);
+    if (graph)
+        ask(&s, graph, CUDNN_HEUR_MODE_A);
+    if (graph && s.have == 0)
+        ask(&s, graph, CUDNN_HEUR_MODE_FALLBACK);
+    leave(s.g);
+    if (tally)
+        *tally = s.tally;
+    return s.have;
 }
 
 cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, void *w, void *y,

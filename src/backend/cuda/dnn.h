@@ -24,7 +24,9 @@ void zs_dnn_target_free(zs_dnn_target *t);
 enum { ZS_DNN_TAG = 160 };
 
 typedef struct zs_dnn_plan {
-    cudnnBackendDescriptor_t desc; /* NULL: none */
+    cudnnBackendDescriptor_t desc;   /* NULL: none */
+    cudnnBackendDescriptor_t config; /* what it was made from, which lives as long */
+    struct zs_dnn_graph *graph;
     size_t workspace;
     char tag[ZS_DNN_TAG];
 } zs_dnn_plan;

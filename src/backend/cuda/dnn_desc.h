@@ -7,10 +7,12 @@
 
 enum { ZS_DNN_DESCS = 16 };
 
-/* Descriptors of one graph, which lives as long as its plans are being made. */
+/* Descriptors of one graph. Whether a plan refers to those that it was made from is not said, so
+ * they live as long as it does. */
 typedef struct zs_dnn_graph {
     cudnnBackendDescriptor_t d[ZS_DNN_DESCS];
     int n;
+    int users;            /* plans, and whoever makes them */
     cudnnStatus_t status; /* the first failure */
 } zs_dnn_graph;
 

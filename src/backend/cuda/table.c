@@ -20,6 +20,7 @@ static const zs_packer *packer(zs_op op)
 
 static const zs_remote remote = {
     .open = zs_cuda_open,
+    .device = zs_cuda_device,
     .alloc_host = zs_cuda_alloc_host,
     .release_host = zs_cuda_release_host,
     .upload = zs_cuda_upload,
