@@ -219,35 +219,58 @@ static double weight_of(const zs_gradient *g, int64_t t)
     return fmin(g->c.t_weight, fmax(1.0, (1.0 - abar) / abar));
 }
 
-/* Samples from `at` on, as many as the graph takes. */
+typedef struct fill_job {
+    zs_gradient *g;
+    const zs_train_batch *b;
+    int64_t at; /* first sample of the piece */
+} fill_job;
+
+/* Noisy sample i of the piece, and what is said of its timestep. */
+static void fill_noisy(const fill_job *j, int64_t i)
+{
+    zs_gradient *g = j->g;
+    int64_t k = j->at + i, t = j->b->t[k];
+    g->in_t[i] = (float)t;
+    if (g->in_steps)
+        zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t);
+    if (g->in_weights)
+        g->in_weights[i] = (float)weight_of(g, t);
+    zs_q_sample(g->in_xt + i * g->numel, j->b->x + k * g->numel, j->b->target + k * g->target_numel,
+                g->schedule.abar[t], (size_t)g->numel);
+}
+
+static void copy_row(float *dst, const float *src, int64_t to, int64_t from, int64_t n)
+{
+    if (dst)
+        memcpy(dst + to * n, src + from * n, (size_t)n * sizeof *dst);
+}
+
+static void fill_range(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const fill_job *j = ctx;
+    zs_gradient *g = j->g;
+    const zs_cond *cond = &j->b->cond;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t k = j->at + i;
+        copy_row(g->in_x0, j->b->x, i, k, g->numel);
+        copy_row(g->in_target, j->b->target, i, k, g->target_numel);
+        copy_row(g->in_z, cond->z, i, k, g->ports.z_dim);
+        if (g->in_t)
+            fill_noisy(j, i);
+        if (g->in_y)
+            g->in_y[i] = cond->y ? (float)cond->y[k] : 0.0f;
+        if (g->in_drop)
+            g->in_drop[i] = cond->drop ? cond->drop[k] : 0.0f;
+    }
+}
+
+/* Samples from `at` on, as many as the graph takes. All threads: a device waits for this. */
 static void fill_inputs(zs_gradient *g, const zs_train_batch *b, int64_t at)
 {
-    size_t n = (size_t)g->numel, micro = (size_t)g->c.micro;
-    const float *x = b->x + at * g->numel, *target = b->target + at * g->target_numel;
+    fill_job j = {g, b, at};
     find_inputs(g);
-    if (g->in_x0)
-        memcpy(g->in_x0, x, micro * n * sizeof(float));
-    if (g->in_target)
-        memcpy(g->in_target, target, micro * (size_t)g->target_numel * sizeof(float));
-    if (g->in_z)
-        memcpy(g->in_z, b->cond.z + at * g->ports.z_dim,
-               micro * (size_t)g->ports.z_dim * sizeof(float));
-    for (int64_t i = 0; i < g->c.micro; i++) {
-        if (g->in_t) {
-            size_t from = (size_t)i * n;
-            int64_t t = b->t[at + i];
-            g->in_t[i] = (float)t;
-            if (g->in_steps)
-                zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t);
-            if (g->in_weights)
-                g->in_weights[i] = (float)weight_of(g, t);
-            zs_q_sample(g->in_xt + from, x + from, target + from, g->schedule.abar[t], n);
-        }
-        if (g->in_y)
-            g->in_y[i] = b->cond.y ? (float)b->cond.y[at + i] : 0.0f;
-        if (g->in_drop)
-            g->in_drop[i] = b->cond.drop ? b->cond.drop[at + i] : 0.0f;
-    }
+    zs_parallel_for(g->c.micro, 1, fill_range, &j);
 }
 
 /* A conditional network without its conditions would read what is not there. */
