@@ -38,8 +38,9 @@ typedef struct zs_train_config {
     const char *init;         /* MODEL whose weights a new run starts from, or NULL */
     int64_t micro_batch;      /* divides a rank's part of the batch; 0: all of it. Changes the last
                                   bits of sums */
-    zs_comm *comm;            /* borrowed: ranks that train together, each on a part of every batch;
-                                  NULL: this process alone. Their number changes the last bits too */
+    zs_comm *comm;             /* borrowed: ranks that train together, each on a part of every
+                                  batch; NULL: this process alone. Their number changes the last
+                                  bits too */
     double bucket_mb;         /* > 0: gradients are sent in pieces of about so many 10^6 bytes */
     int64_t stride;           /* set by the loop for its subject: samples from a batch to the next,
                                   of which `batch` is then a part; 0: batch */
@@ -76,9 +77,9 @@ typedef struct zs_train_report {
                           at the newest preview of this session; < 0: none */
 } zs_train_report;
 
-/* With ranks every one of them calls this with the same configuration. Rank 0 alone reads and writes
- * c->out; the outcome is the same on all of them (zs_comm_agree), and a run may be resumed by any
- * number of ranks.
+/* With ranks every one of them calls this with the same configuration. Rank 0 alone reads and
+ * writes c->out; the outcome is the same on all of them (zs_comm_agree), and a run may be resumed by
+ * any number of ranks.
  *
  * Trains, from the newest whole checkpoint of c->out where there is one: bit for bit as if the run
  * had never been interrupted, with any number of threads. Writes checkpoints, log, previews and
