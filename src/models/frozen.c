@@ -165,6 +165,16 @@ static int read_weights(zs_frozen *n, zs_error *err)
 
 /* ---- life ---- */
 
+/* The backend of the same memory that rounds nothing. */
+static const zs_backend *single_precision(const zs_backend *b)
+{
+    const zs_backend *other;
+    for (size_t i = 0; b->bf16 && (other = zs_backend_at(i)) != NULL; i++)
+        if (other->remote == b->remote && !other->bf16)
+            return other;
+    return b;
+}
+
 int zs_frozen_open(zs_frozen **out, const char *path, const zs_frozen_kind *kind,
                    const char *backend, zs_error *err)
 {
@@ -174,8 +184,10 @@ int zs_frozen_open(zs_frozen **out, const char *path, const zs_frozen_kind *kind
         return zs_fail_nomem(err, sizeof *n, "a network");
     n->kind = kind;
     int status = zs_backend_open(&n->backend, backend, err);
-    if (status == ZS_OK)
+    if (status == ZS_OK) {
+        n->backend = single_precision(n->backend);
         status = zs_tensorfile_open(&n->f, path, err);
+    }
     if (status == ZS_OK)
         status = zs_params_new(&n->ps, err);
     if (status == ZS_OK)

@@ -38,7 +38,8 @@ typedef struct zs_frozen_kind {
 
 typedef struct zs_frozen zs_frozen;
 
-/* Reads the weights from `path`; backend as zs_backend_find. ZS_E_IO, ZS_E_FORMAT (not such a
+/* Reads the weights from `path`; backend as zs_backend_open. What metrics look through computes in
+ * single precision, also on a device that is told to do without. ZS_E_IO, ZS_E_FORMAT (not such a
  * network), ZS_E_NUMERIC (weights that are not finite), ZS_E_NOMEM. */
 int zs_frozen_open(zs_frozen **out, const char *path, const zs_frozen_kind *kind,
                    const char *backend, zs_error *err);

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "models/alexnet.h"
 #include "models/session.h"
 #include "tests/golden/golden.h"
 #include "tests/unit/far_backend.h"
@@ -215,11 +216,44 @@ static void gradients_agree(void **state)
     assert_int_equal(far_counted().blocks, 0);
 }
 
+/* Networks of metrics round nothing, whatever device they are opened on. */
+static void metrics_stay_in_single_precision(void **state)
+{
+    (void)state;
+    char path[512];
+    zs_shape xs = zs_shape4(2, 64, 64, 3), s;
+    size_t pixels = (size_t)zs_shape_numel(&xs);
+    float *x = normal(pixels, 4), *y[BACKENDS];
+    size_t n = 0;
+    golden_need_file("metrics", "alexnet_features.pth");
+    assert_true(golden_path(path, "metrics", "alexnet_features.pth"));
+    for (int b = 0; b < BACKENDS; b++) {
+        zs_error err = {0};
+        zs_frozen *net = NULL;
+        must(zs_alexnet_open(&net, path, backends[b], &err), &err);
+        for (int run = 0; run < 3; run++)
+            must(zs_frozen_run(net, x, xs, &err), &err);
+        const float *out = zs_frozen_output(net, "relu4", &s);
+        n = (size_t)zs_shape_numel(&s);
+        y[b] = zs_alloc(n, sizeof(float));
+        assert_non_null(y[b]);
+        memcpy(y[b], out, n * sizeof *out);
+        zs_frozen_close(&net);
+    }
+    for (int b = 1; b < BACKENDS; b++)
+        assert_memory_equal(y[0], y[b], n * sizeof(float));
+    for (int b = 0; b < BACKENDS; b++)
+        zs_free(y[b]);
+    zs_free(x);
+    assert_int_equal(far_counted().blocks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks_agree),
         cmocka_unit_test(gradients_agree),
+        cmocka_unit_test(metrics_stay_in_single_precision),
     };
     const char *name = getenv("ZSEM_TEST_DEVICE");
     device = name && strcmp(name, "cuda") == 0;
