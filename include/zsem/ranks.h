@@ -22,8 +22,8 @@ extern "C" {
  * run from then on are one piece of work of all of them: every process runs the same ones with the
  * same arguments, and all get the same outcome. The message-passing library is loaded here and only
  * where a launcher is at work. ZS_E_UNSUPPORTED when it is missing: the processes would all do the
- * same work and write over each other. With ZSEM_ALONE set in the environment they do. Programs that do not call this stay processes of their own
- * under any launcher. */
+ * same work and write over each other. With ZSEM_ALONE set in the environment they do. Programs
+ * that do not call this stay processes of their own under any launcher. */
 ZS_API ZS_NODISCARD int zs_ranks_join(zs_error *err);
 
 /* This process among all: 0 for one that is alone; and how many there are. */

@@ -35,8 +35,8 @@ uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int view
 int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source *data, int views,
                   const zs_ui *ui, zs_error *err);
 
-/* The same by several ranks, each of which encodes a part; rank 0 has the file. Collective. Parts of
- * an interrupted encoding are taken over by as many ranks. */
+/* The same by several ranks, each of which encodes a part; rank 0 has the file. Collective. Parts
+ * of an interrupted encoding are taken over by as many ranks. */
 int zs_codes_load_together(zs_codes *out, const char *path, zs_model *m, const zs_source *data,
                            int views, zs_comm *comm, const zs_ui *ui, zs_error *err);
 

@@ -55,7 +55,8 @@ void zs_gradient_free(zs_gradient **g);
 void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
 
 /* Adds the gradient of the batch's loss to s->b.grad (with ranks: of the loss of all their batches,
- * and the gradient must have been zero; *loss stays the share of this one); s->step is the number of steps done so far.
+ * and the gradient must have been zero; *loss stays the share of this one); s->step is the number
+ * of steps done so far.
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
  *            with x_t from x and target = noise; of a network that learns its variance the

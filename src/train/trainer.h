@@ -29,23 +29,23 @@ typedef struct zs_train_config {
                         images; 1: alike, as the papers have it */
     uint64_t seed;
 
-    int64_t images;           /* train until at least so many images were seen, >= 1 */
-    const char *data;         /* zs_source_open; the content may not change, its place may */
-    const char *val;          /* of an encoder: images to measure accuracy on, or NULL */
-    const char *base_name;    /* what base or encoder was opened from, for people */
-    const char *codes;        /* file that keeps the codes; NULL: codes.safetensors in the run */
-    const char *out;          /* folder of the run */
-    const char *init;         /* MODEL whose weights a new run starts from, or NULL */
-    int64_t micro_batch;      /* divides a rank's part of the batch; 0: all of it. Changes the last
+    int64_t images;            /* train until at least so many images were seen, >= 1 */
+    const char *data;          /* zs_source_open; the content may not change, its place may */
+    const char *val;           /* of an encoder: images to measure accuracy on, or NULL */
+    const char *base_name;     /* what base or encoder was opened from, for people */
+    const char *codes;         /* file that keeps the codes; NULL: codes.safetensors in the run */
+    const char *out;           /* folder of the run */
+    const char *init;          /* MODEL whose weights a new run starts from, or NULL */
+    int64_t micro_batch;       /* divides a rank's part of the batch; 0: all of it. Changes the last
                                   bits of sums */
     zs_comm *comm;             /* borrowed: ranks that train together, each on a part of every
                                   batch; NULL: this process alone. Their number changes the last
                                   bits too */
-    double bucket_mb;         /* > 0: gradients are sent in pieces of about so many 10^6 bytes */
-    int64_t stride;           /* set by the loop for its subject: samples from a batch to the next,
+    double bucket_mb;          /* > 0: gradients are sent in pieces of about so many 10^6 bytes */
+    int64_t stride;            /* set by the loop for its subject: samples from a batch to the next,
                                   of which `batch` is then a part; 0: batch */
-    int64_t log_steps;        /* a line of log.jsonl every so many steps; 0: none */
-    int64_t checkpoint_steps; /* a checkpoint every so many steps; 0: by time alone */
+    int64_t log_steps;         /* a line of log.jsonl every so many steps; 0: none */
+    int64_t checkpoint_steps;  /* a checkpoint every so many steps; 0: by time alone */
     double checkpoint_minutes; /* and when the last is older; 0: never */
     int64_t keep;              /* checkpoints kept, >= 1 */
     int64_t preview_images;    /* a sample grid every so many images; 0: none. Of a prior: the
@@ -78,8 +78,8 @@ typedef struct zs_train_report {
 } zs_train_report;
 
 /* With ranks every one of them calls this with the same configuration. Rank 0 alone reads and
- * writes c->out; the outcome is the same on all of them (zs_comm_agree), and a run may be resumed by
- * any number of ranks.
+ * writes c->out; the outcome is the same on all of them (zs_comm_agree), and a run may be resumed
+ * by any number of ranks.
  *
  * Trains, from the newest whole checkpoint of c->out where there is one: bit for bit as if the run
  * had never been interrupted, with any number of threads. Writes checkpoints, log, previews and
