@@ -287,25 +287,25 @@ static void test_bad_description(void **state)
 
 static void test_plan_file(void **state)
 {
-    char dir[] = "/tmp/zsem-plans-XXXXXX", tag[ZS_DNN_TAG];
+    char dir[] = "/tmp/zsem-plans-XXXXXX", tag[ZS_PLAN_TAG];
     zs_plan_file f = {0};
     (void)state;
     assert_non_null(mkdtemp(dir));
     char *below = zs_str_format("%s/a/b", dir);
     assert_int_equal(setenv("ZSEM_CACHE", below, 1), 0);
-    zs_plan_file_open(&f, "Some GPU/80");
+    zs_plan_file_open(&f, "library", 91900, "Some GPU/80");
     assert_non_null(f.path);
     assert_null(strstr(f.path + strlen(below) + 1, "/"));
     assert_false(zs_plan_file_get(tag, &f, "forward x"));
-    zs_plan_file_add(&f, "forward x", "62:1=2");
-    zs_plan_file_add(&f, "forward xy", "7:");
-    zs_plan_file_add(&f, "forward x", "+41:3=4");
+    assert_true(zs_plan_file_add(&f, "forward x", "62:1=2"));
+    assert_true(zs_plan_file_add(&f, "forward xy", "7:"));
+    assert_true(zs_plan_file_add(&f, "forward x", "+41:3=4"));
     FILE *out = fopen(f.path, "a");
     assert_non_null(out);
     (void)fputs("forward x\t", out); /* half a line */
     (void)fclose(out);
     zs_plan_file_close(&f);
-    zs_plan_file_open(&f, "Some GPU/80");
+    zs_plan_file_open(&f, "library", 91900, "Some GPU/80");
     assert_true(zs_plan_file_get(tag, &f, "forward x"));
     assert_string_equal(tag, "+41:3=4");
     assert_true(zs_plan_file_get(tag, &f, "forward xy"));
@@ -325,12 +325,12 @@ static void test_plan_file(void **state)
 /* Nothing can be written there, and nothing is said. */
 static void test_plan_file_nowhere(void **state)
 {
-    char tag[ZS_DNN_TAG];
+    char tag[ZS_PLAN_TAG];
     zs_plan_file f = {0};
     (void)state;
     assert_int_equal(setenv("ZSEM_CACHE", "/dev/null/cache", 1), 0);
-    zs_plan_file_open(&f, "gpu");
-    zs_plan_file_add(&f, "forward x", "62:1=2");
+    zs_plan_file_open(&f, "library", 1, "gpu");
+    assert_false(zs_plan_file_add(&f, "forward x", "62:1=2"));
     assert_false(zs_plan_file_get(tag, &f, "forward x"));
     zs_plan_file_close(&f);
     assert_int_equal(unsetenv("ZSEM_CACHE"), 0);

@@ -5,6 +5,7 @@
 #include "backend/cuda/conv_kernels.h"
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/memo.h"
+#include "backend/cuda/plan_file.h"
 #include "backend/cuda/tune.h"
 
 #include <pthread.h>
@@ -31,6 +32,7 @@ typedef struct product {
 } product;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static zs_plan_file file;
 static zs_memo choices = {.key_bytes = sizeof(key), .value_bytes = sizeof(choice)};
 
 bool zs_cuda_plain(void)
@@ -171,6 +173,7 @@ static size_t extent(int64_t rows, int64_t ld, int64_t batch, int64_t step, int6
     return (size_t)((batch - 1) * step + rows * ld) * zs_dtype_size((zs_dtype)type);
 }
 
+/* Index of the fastest, or -1 when nothing can be timed. */
 static int fastest(const cublasLtMatmulHeuristicResult_t *list, int n, const product *p,
                    const zs_blas *g)
 {
@@ -178,11 +181,11 @@ static int fastest(const cublasLtMatmulHeuristicResult_t *list, int n, const pro
     size_t b = extent(g->tb ? g->n : g->k, g->ldb, g->batch, g->sb, g->in);
     size_t d = extent(g->m, g->ldc, g->batch, g->sc, g->out), v = (size_t)g->n * 4;
     zs_tune t;
-    int first = 0;
+    int first = -1;
     float best = -1;
-    if (n < 2 || !zs_tune_open(&t, zs_tune_bytes(a) + zs_tune_bytes(b) + zs_tune_bytes(d) +
-                                       zs_tune_bytes(v) + zs_tune_bytes(ZS_BLAS_WS)))
-        return 0;
+    if (!zs_tune_open(&t, zs_tune_bytes(a) + zs_tune_bytes(b) + zs_tune_bytes(d) +
+                              zs_tune_bytes(v) + zs_tune_bytes(ZS_BLAS_WS)))
+        return -1;
     trial it = {.p = p, .g = g};
     it.args = (zs_blas_args){.alpha = 1,
                              .a = zs_tune_take(&t, a),
@@ -206,6 +209,57 @@ static int fastest(const cublasLtMatmulHeuristicResult_t *list, int n, const pro
 
 /* ---- choosing ---- */
 
+static void key_text(char out[256], const zs_blas *g)
+{
+    const int64_t v[] = {g->m,   g->n,     g->k,  g->ta, g->tb, g->lda,  g->ldb,
+                         g->ldc, g->batch, g->sa, g->sb, g->sc, g->bias, g->beta};
+    size_t at = (size_t)snprintf(out, 256, "%s %s", zs_dtype_name((zs_dtype)g->in),
+                                 zs_dtype_name((zs_dtype)g->out));
+    for (size_t i = 0; i < sizeof v / sizeof v[0] && at < 256; i++)
+        at += (size_t)snprintf(out + at, 256 - at, " %lld", (long long)v[i]);
+}
+
+/* The numbers of an algorithm, which hold for one version of the library. */
+static void algo_text(char out[ZS_PLAN_TAG], const cublasLtMatmulAlgo_t *a)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof a->data / sizeof a->data[0]; i++)
+        at +=
+            (size_t)snprintf(out + at, ZS_PLAN_TAG - at, "%016llx", (unsigned long long)a->data[i]);
+}
+
+/* Index of what the disk remembers, or -1. Its numbers are only compared, never used. */
+static int recall(const char *name, const cublasLtMatmulHeuristicResult_t *list, int n)
+{
+    char tag[ZS_PLAN_TAG], text[ZS_PLAN_TAG];
+    if (!zs_plan_file_get(tag, &file, name))
+        return -1;
+    for (int i = 0; i < n; i++) {
+        algo_text(text, &list[i].algo);
+        if (strcmp(tag, text) == 0)
+            return i;
+    }
+    return -1;
+}
+
+/* The fastest, if that can be remembered: a choice that nobody remembers would be another one the
+ * next time, with other bits. */
+static int pick(const cublasLtMatmulHeuristicResult_t *list, int n, const product *p,
+                const zs_blas *g)
+{
+    char name[256], tag[ZS_PLAN_TAG];
+    key_text(name, g);
+    zs_plan_file_open(&file, "cublaslt", cublasLtGetVersion(), zs_cuda_get()->name);
+    int known = recall(name, list, n);
+    if (known >= 0)
+        return known;
+    int best = fastest(list, n, p, g);
+    if (best < 0)
+        return 0;
+    algo_text(tag, &list[best].algo);
+    return zs_plan_file_add(&file, name, tag) ? best : 0;
+}
+
 static void choose(choice *c, const key *k)
 {
     /* only its alignment counts here; the first address of a page is as good as any */
@@ -217,7 +271,7 @@ static void choose(choice *c, const key *k)
     int n = candidates(list, &p, k->align);
     if (n > 0) {
         c->found = true;
-        c->algo = list[k->align == ALIGNED ? fastest(list, n, &p, &k->g) : 0].algo;
+        c->algo = list[n > 1 && k->align == ALIGNED ? pick(list, n, &p, &k->g) : 0].algo;
     }
     product_free(&p);
 }

@@ -18,6 +18,19 @@ static zs_memo choices = {.key_bytes = sizeof(zs_cuda_conv), .value_bytes = size
 static zs_plan_file file;
 static int met, planless;
 
+void zs_plan_key(char out[ZS_PLAN_KEY], const zs_cuda_conv *c)
+{
+    static const char *const kinds[] = {"forward", "dx", "dw"};
+    (void)snprintf(out, ZS_PLAN_KEY,
+                   "%s %s%s n%lld x%lldx%lldx%lld y%lldx%lldx%lld k%lldx%lld s%lld p%lld,%lld,%lld,"
+                   "%lld",
+                   kinds[c->kind], c->type == ZS_BF16 ? "bf16" : "f32", c->bias ? " bias" : "",
+                   (long long)c->n, (long long)c->h, (long long)c->w, (long long)c->c,
+                   (long long)c->yh, (long long)c->yw, (long long)c->o, (long long)c->kh,
+                   (long long)c->kw, (long long)c->stride, (long long)c->top, (long long)c->left,
+                   (long long)c->bottom, (long long)c->right);
+}
+
 /* Plans of c with and without its bias. */
 typedef struct offer {
     zs_conv_choice list[MOST];
@@ -68,7 +81,7 @@ static void keep(zs_conv_choice *out, offer *o, int which)
 
 static bool recall(zs_conv_choice *out, const zs_cuda_conv *c, const char *key)
 {
-    char tag[ZS_DNN_TAG];
+    char tag[ZS_PLAN_TAG];
     zs_cuda_conv bare = without_bias(c);
     offer o = {.n = 0};
     if (!zs_plan_file_get(tag, &file, key))
@@ -81,12 +94,11 @@ static bool recall(zs_conv_choice *out, const zs_cuda_conv *c, const char *key)
     return o.n > 0;
 }
 
-static void note(const zs_conv_choice *c, const char *key)
+static bool note(const zs_conv_choice *c, const char *key)
 {
     char tag[ZS_DNN_TAG + 1];
     (void)snprintf(tag, sizeof tag, "%s%s", c->fused ? "+" : "", c->plan.tag);
-    if (strlen(tag) < ZS_DNN_TAG)
-        zs_plan_file_add(&file, key, tag);
+    return strlen(tag) < ZS_PLAN_TAG && zs_plan_file_add(&file, key, tag);
 }
 
 /* ---- timing ---- */
@@ -155,7 +167,7 @@ static void choose(zs_conv_choice *out, const zs_cuda_conv *c)
     if (zs_cuda_plain() || !zs_cuda_get() || zs_cuda_enter(NULL) < 0)
         return;
     zs_plan_key(key, c);
-    zs_plan_file_open(&file, zs_cuda_get()->name);
+    zs_plan_file_open(&file, "cudnn", cudnnGetVersion(), zs_cuda_get()->name);
     if (recall(out, c, key))
         return;
     gather(&o, c);
@@ -164,9 +176,10 @@ static void choose(zs_conv_choice *out, const zs_cuda_conv *c)
         return;
     }
     int best = o.n > 1 ? fastest(&o, c) : 0;
-    keep(out, &o, best < 0 ? 0 : best);
-    if (best >= 0)
-        note(out, key);
+    /* a choice that nobody remembers would be another one the next time, with other bits */
+    keep(out, &o, best > 0 && note(&o.list[best], key) ? best : 0);
+    if (best == 0)
+        (void)note(out, key);
 }
 
 const zs_conv_choice *zs_conv_choose(const zs_cuda_conv *c)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "backend/cuda/conv_plan.h"
+#include "backend/cuda/plan_file.h"
+#include "base/base.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -10,19 +11,6 @@
 #include <unistd.h>
 
 enum { LARGEST = 4 << 20 };
-
-void zs_plan_key(char out[ZS_PLAN_KEY], const zs_cuda_conv *c)
-{
-    static const char *const kinds[] = {"forward", "dx", "dw"};
-    (void)snprintf(out, ZS_PLAN_KEY,
-                   "%s %s%s n%lld x%lldx%lldx%lld y%lldx%lldx%lld k%lldx%lld s%lld p%lld,%lld,%lld,"
-                   "%lld",
-                   kinds[c->kind], c->type == ZS_BF16 ? "bf16" : "f32", c->bias ? " bias" : "",
-                   (long long)c->n, (long long)c->h, (long long)c->w, (long long)c->c,
-                   (long long)c->yh, (long long)c->yw, (long long)c->o, (long long)c->kh,
-                   (long long)c->kw, (long long)c->stride, (long long)c->top, (long long)c->left,
-                   (long long)c->bottom, (long long)c->right);
-}
 
 /* The folder that caches go to, or NULL. Owned by the caller. */
 static char *folder(void)
@@ -47,7 +35,7 @@ static void make_folders(char *path)
     (void)mkdir(path, 0777);
 }
 
-static char *path_of(const char *device)
+static char *path_of(const char *library, size_t version, const char *device)
 {
     char *name = zs_str_dup(device), *dir = folder(), *path = NULL;
     for (char *p = name; p && *p; p++)
@@ -55,7 +43,7 @@ static char *path_of(const char *device)
             *p = '-';
     if (name && dir) {
         make_folders(dir);
-        path = zs_str_format("%s/cudnn-%s-%zu.txt", dir, name, cudnnGetVersion());
+        path = zs_str_format("%s/%s-%zu-%s.txt", dir, library, version, name);
     }
     zs_free(name);
     zs_free(dir);
@@ -87,23 +75,23 @@ static char *read_all(const char *path)
     return text;
 }
 
-void zs_plan_file_open(zs_plan_file *f, const char *device)
+void zs_plan_file_open(zs_plan_file *f, const char *library, size_t version, const char *device)
 {
     if (f->read)
         return;
     f->read = true;
-    f->path = path_of(device);
+    f->path = path_of(library, version, device);
     f->text = f->path ? read_all(f->path) : NULL;
 }
 
-bool zs_plan_file_get(char tag[ZS_DNN_TAG], const zs_plan_file *f, const char *key)
+bool zs_plan_file_get(char tag[ZS_PLAN_TAG], const zs_plan_file *f, const char *key)
 {
     size_t n = strlen(key);
     bool found = false;
     for (const char *line = f->text; line && *line;) {
         const char *end = strchr(line, '\n');
         size_t length = end ? (size_t)(end - line) : 0; /* a line without its end is half written */
-        if (length > n + 1 && length - n - 1 < ZS_DNN_TAG && line[n] == '\t' &&
+        if (length > n + 1 && length - n - 1 < ZS_PLAN_TAG && line[n] == '\t' &&
             strncmp(line, key, n) == 0) {
             memcpy(tag, line + n + 1, length - n - 1);
             tag[length - n - 1] = '\0';
@@ -114,16 +102,16 @@ bool zs_plan_file_get(char tag[ZS_DNN_TAG], const zs_plan_file *f, const char *k
     return found;
 }
 
-void zs_plan_file_add(const zs_plan_file *f, const char *key, const char *tag)
+bool zs_plan_file_add(const zs_plan_file *f, const char *key, const char *tag)
 {
     int fd = f->path ? open(f->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
     char *line = fd >= 0 ? zs_str_format("%s\t%s\n", key, tag) : NULL;
-    /* one write, so that processes which tune at once do not mix their lines */
-    if (line && write(fd, line, strlen(line)) < 0)
-        errno = 0; /* a full disk costs time the next time, no more */
+    /* one write, so that processes which choose at once do not mix their lines */
+    bool ok = line && write(fd, line, strlen(line)) == (ssize_t)strlen(line);
     zs_free(line);
     if (fd >= 0)
         (void)close(fd);
+    return ok;
 }
 
 void zs_plan_file_close(zs_plan_file *f)

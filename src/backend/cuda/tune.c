@@ -36,7 +36,10 @@ bool zs_tune_open(zs_tune *t, size_t bytes)
     t->p = p;
     t->bytes = bytes;
     zs_launch_noise(p, ZS_BF16, (int64_t)(bytes / 2), zs_cuda_get()->stream);
-    return zs_cuda_status(NULL) == ZS_OK;
+    if (zs_cuda_status(NULL) == ZS_OK)
+        return true;
+    zs_tune_close(t);
+    return false;
 }
 
 void zs_tune_close(zs_tune *t)
