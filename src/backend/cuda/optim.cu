@@ -96,6 +96,7 @@ static __global__ void norm_kernel(double *__restrict__ partial, const float *__
     ZS_SHARED(double, sh);
     double sum = 0;
     int64_t step = static_cast<int64_t>(gridDim.x) * THREADS;
+#pragma unroll 4 /* loads under way at once; the order of the sum stays */
     for (int64_t i = static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x; i < n; i += step)
         sum += static_cast<double>(g[i]) * static_cast<double>(g[i]);
     sum = block_sum(sum, sh);
