@@ -7,6 +7,7 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -110,6 +111,8 @@ int zs_comm_threads(const zs_comm *c)
 int zs_comm_idle_cores(const zs_comm *c)
 {
     uint8_t used[ZS_COMM_CPUS / 8] = {0};
+    if (!getenv("OMPI_MCA_orte_bound_at_launch")) /* else a container may be what leaves them out */
+        return 0;
     for (int i = 0; c && i < c->me.size; i++)
         for (int k = 0; k < ZS_COMM_CPUS / 8 && is_neighbour(c, i); k++)
             used[k] |= c->cards[i].cpus[k];

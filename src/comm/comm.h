@@ -31,7 +31,7 @@ const char *zs_comm_host(const zs_comm *c, int rank); /* borrowed */
 /* Threads for this rank, so that the ranks which share its cores have as many each. */
 int zs_comm_threads(const zs_comm *c);
 
-/* Cores of this machine that none of its ranks may use: launchers like to bind ranks. */
+/* Cores of this machine that none of its ranks may use because Open MPI has bound them; else 0. */
 int zs_comm_idle_cores(const zs_comm *c);
 
 /* Part `rank` of n things in consecutive, nearly equal parts. */
