@@ -168,8 +168,8 @@ typedef enum zs_exec_flag {
  * by node and for profiling. */
 typedef void (*zs_node_hook)(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds);
 
-/* Two plans of one graph, node by node. A trace keeps all that the nodes of a run gave, so it is for
- * small ones; zs_trace_node is the hook and the trace its ctx, one for each run. */
+/* Two plans of one graph, node by node. A trace keeps all that the nodes of a run gave, so it is
+ * for small ones; zs_trace_node is the hook and the trace its ctx, one for each run. */
 typedef struct zs_trace zs_trace;
 int zs_trace_new(zs_trace **out, const zs_backend *backend, zs_error *err);
 void zs_trace_free(zs_trace **t); /* idempotent */

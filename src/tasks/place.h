@@ -9,8 +9,8 @@
  * cores that nobody uses. */
 void zs_place_threads(const zs_task_env *env, int threads);
 
-/* Of several ranks each has a GPU of its own, where --device is one. ZS_E_INVALID when there are too
- * few. */
+/* Of several ranks each has a GPU of its own, where --device is one. ZS_E_INVALID when there are
+ * too few. */
 int zs_place_device(const zs_task_env *env);
 
 #endif

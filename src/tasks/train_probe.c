@@ -261,9 +261,9 @@ static int open_job(job *j)
 
 /* ---- work ---- */
 
-/* Directions from a second fit that keeps weights small. The longer a probe is trained, the more its
- * weights are about what tells an attribute from its likes alone; those of small ones are about what
- * codes that have it look like. */
+/* Directions from a second fit that keeps weights small. The longer a probe is trained, the more
+ * its weights are about what tells an attribute from its likes alone; those of small ones are
+ * about what codes that have it look like. */
 static int train_directions(job *j)
 {
     zs_probe *p = NULL;

@@ -141,8 +141,8 @@ const zs_backend *zs_backend_find(const char *name);
 /* The ith backend of this build, the default first; NULL after the last. */
 const zs_backend *zs_backend_at(size_t i);
 
-/* The same as zs_backend_find, ready for work: ZS_E_INVALID when there is none of that name, or this build lacks it,
- * with the remedy; what zs_remote.open returns. */
+/* The same as zs_backend_find, ready for work: ZS_E_INVALID when there is none of that name, or
+ * this build lacks it, with the remedy; what zs_remote.open returns. */
 int zs_backend_open(const zs_backend **out, const char *name, zs_error *err);
 
 /* Makes b findable by its name from now on; false when there is no room. For programs that bring a

@@ -34,8 +34,8 @@ zs_buffers zs_train_state_buffers(const zs_train_state *s);
 int zs_train_state_look(float **out, const zs_train_state *s, float *buffer, zs_error *err);
 void zs_train_state_leave(const zs_train_state *s, float **out);
 
-/* Makes the numbers that `from` points at, which are those of zs_train_state_look or n others, those
- * of the buffer; of the weights the shadow follows. */
+/* Makes the numbers that `from` points at, which are those of zs_train_state_look or n others,
+ * those of the buffer; of the weights the shadow follows. */
 int zs_train_state_put(const zs_train_state *s, float *buffer, const float *from, zs_error *err);
 
 /* Norm (zs_grad_norm) of a buffer, in two halves: a remote backend works in between. */
@@ -49,8 +49,8 @@ int zs_train_state_norm_end(double *out, const zs_train_state *s, const float *b
 int zs_train_state_take(zs_train_state *s, const char *spec, zs_error *err);
 
 /* One optimiser step with the gradients in s->b, of norm grad_norm (zs_optim_step; a remote backend
- * takes the last zs_train_state_norm_begin's, and reports a failure later); s->step is the number of
- * this step. Parameters that are not trainable stay as they are, and are not decayed
+ * takes the last zs_train_state_norm_begin's, and reports a failure later); s->step is the number
+ * of this step. Parameters that are not trainable stay as they are, and are not decayed
  * either; the average of plain ones is the weight itself. */
 void zs_train_state_step(zs_train_state *s, const zs_optim_config *c, double grad_norm);
 

@@ -147,7 +147,8 @@ static void test_autoencoder(void **state)
     compare(line, "autoencoder", ranks, 3);
 }
 
-/* A run that other numbers of ranks go on with is the run that one rank makes (test_autoencoder). */
+/* A run that other numbers of ranks go on with is the run that one rank makes (test_autoencoder).
+ * */
 static void test_resumed_by_others(void **state)
 {
     (void)state;

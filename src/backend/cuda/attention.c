@@ -3,9 +3,9 @@
  * U-Nets have one head of up to 512 channels, for which no fused kernel exists. Score matrices go
  * through the workspace, a bounded number of them at a time.
  *
- * As in backend/cpu/attention_ref.c, position p of head h has q at ((n*T + p)*3C + h*head), k `part`
- * further and v 2*part further. A batch has one step from matrix to matrix, so it runs over the
- * samples of one head, or over the heads of one sample, whichever are more. */
+ * As in backend/cpu/attention_ref.c, position p of head h has q at ((n*T + p)*3C + h*head), k
+ * `part` further and v 2*part further. A batch has one step from matrix to matrix, so it runs over
+ * the samples of one head, or over the heads of one sample, whichever are more. */
 #include "backend/cuda/blas.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/kernels.h"

@@ -18,7 +18,8 @@
 
 enum { ALIGN = 256, LANES = 8 };
 
-/* One convolution: its shape as the graph has it, and with channels filled up as the plan has it. */
+/* One convolution: its shape as the graph has it, and with channels filled up as the plan has it.
+ * */
 typedef struct conv {
     zs_cuda_conv s, p;
     zs_cuda_filter filter;

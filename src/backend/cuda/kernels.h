@@ -33,7 +33,8 @@ void zs_launch_bias_residual(void *y, const void *x, const float *bias, const vo
 void zs_launch_softmax(void *y, zs_dtype type, const float *x, int64_t rows, int64_t cols,
                        float scale, void *queue);
 
-/* Its gradient at x from y as above and dy (f32): dx = scale * y * (dy - sum(y*dy)), of y's type. */
+/* Its gradient at x from y as above and dy (f32): dx = scale * y * (dy - sum(y*dy)), of y's type.
+ * */
 void zs_launch_softmax_bwd(void *dx, const void *y, zs_dtype type, const float *dy, int64_t rows,
                            int64_t cols, float scale, void *queue);
 
