@@ -117,7 +117,8 @@ static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
     zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %.2f million parameters, %.0f MiB for activations",
               t->c->out, 1e-6 * (double)t->s.b.n,
               (double)zs_gradient_arena_bytes(t->gradient) / 1048576.0);
-    if (t->c->micro_batch == 0 && (gc.micro < gc.batch || gc.exec_flags != t->c->exec_flags))
+    bool cut = backend->remote && t->c->micro_batch == 0 && gc.micro < gc.batch;
+    if (cut || gc.exec_flags != t->c->exec_flags)
         zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %lld at a time%s, which is what fits into memory",
                   t->c->out, (long long)gc.micro,
                   gc.exec_flags & ZS_EXEC_RECOMPUTE ? ", activations computed again" : "");

@@ -40,6 +40,7 @@ static zs_train_config tiny_run(const char *out, const char *backend)
 }
 
 typedef struct watch {
+    bool cut; /* a batch was said to be cut to fit */
     int64_t stop; /* after so many steps; 0: never */
     char log[4096];
 } watch;
@@ -54,6 +55,7 @@ static void on_log(void *ctx, zs_log_level level, const char *message)
 {
     watch *w = ctx;
     size_t n = strlen(w->log);
+    w->cut = w->cut || strstr(message, "at a time");
     if (level == ZS_LOG_WARN)
         snprintf(w->log + n, sizeof w->log - n, "%s\n", message);
 }
@@ -338,9 +340,28 @@ static void fits(int64_t batch, unsigned flags, int missing, int64_t micro, unsi
     assert_int_equal(far_counted().blocks, 0);
 }
 
+/* What a run says about it. */
+static void says_when_a_batch_is_cut(const char *backend, int missing, bool cut)
+{
+    watch w = {0};
+    zs_error err;
+    zs_train_config c = tiny_run("cut", backend);
+    c.out = scratch_path("cut-%s-%d", backend, missing);
+    c.micro_batch = 0;
+    c.preview_images = 0;
+    c.images = BATCH;
+    far_fail_at(FAR_ALLOC, missing);
+    must(run(&c, &w, &err), &err);
+    far_reset();
+    assert_int_equal(w.cut, cut);
+}
+
 static void batches_are_cut_to_fit(void **state)
 {
     (void)state;
+    says_when_a_batch_is_cut("cpu", 1, false);
+    says_when_a_batch_is_cut("far", 1000, false);
+    says_when_a_batch_is_cut("far", 7, true); /* five buffers and the norm, then the arena */
     fits(48, 0, 1000, 48, 0);
     fits(48, 0, 1, 24, 0);
     fits(16, 0, 1, 16, ZS_EXEC_RECOMPUTE); /* rather than 8 at a time */
