@@ -40,7 +40,7 @@ static zs_train_config tiny_run(const char *out, const char *backend)
 }
 
 typedef struct watch {
-    bool cut; /* a batch was said to be cut to fit */
+    bool cut;     /* a batch was said to be cut to fit */
     int64_t stop; /* after so many steps; 0: never */
     char log[4096];
 } watch;
