@@ -341,8 +341,10 @@ static void tokens_are_row_column_channel(void **state)
     zs_shape sx = zs_shape4(1, 2, 4, 2), sy = {3, {1, 2, 8}};
     for (int i = 0; i < 16; i++)
         image[i] = (float)i;
-    zs_call p = {.in = {{image, sx}}, .out = {{tokens, sy}}, .a = &a, .threads = 1};
-    zs_call u = {.in = {{tokens, sy}}, .out = {{back, sx}}, .a = &a, .threads = 1};
+    zs_call p = {
+        .in = {{.p = image, .s = sx}}, .out = {{.p = tokens, .s = sy}}, .a = &a, .threads = 1};
+    zs_call u = {
+        .in = {{.p = tokens, .s = sy}}, .out = {{.p = back, .s = sx}}, .a = &a, .threads = 1};
     zs_backend_find("cpu")->kernel(ZS_OP_PATCHES)->run(&p);
     zs_backend_find("cpu")->kernel(ZS_OP_UNPATCH)->run(&u);
     assert_memory_equal(tokens, want, sizeof want);
