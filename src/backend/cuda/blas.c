@@ -266,7 +266,7 @@ static void choose(choice *c, const key *k)
     const void *bias = (const void *)(uintptr_t)4096;
     cublasLtMatmulHeuristicResult_t list[CANDIDATES];
     product p;
-    if (zs_cuda_plain() || !zs_cuda_get() || !product_new(&p, &k->g, bias))
+    if (zs_cuda_plain() || zs_cuda_enter(NULL) < 0 || !product_new(&p, &k->g, bias))
         return;
     int n = candidates(list, &p, k->align);
     if (n > 0) {

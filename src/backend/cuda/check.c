@@ -8,6 +8,8 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static zs_error first;
+static zs_error unrecorded; /* the first while something is recorded, which costs the recording */
+static bool recording;
 
 void zs_cuda_refuse(int status, const char *fmt, ...)
 {
@@ -17,8 +19,27 @@ void zs_cuda_refuse(int status, const char *fmt, ...)
     (void)vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     (void)pthread_mutex_lock(&lock);
-    (void)zs_fail(&first, status, "%s", text);
+    (void)zs_fail(recording ? &unrecorded : &first, status, "%s", text);
     (void)pthread_mutex_unlock(&lock);
+}
+
+void zs_cuda_recording(bool begins)
+{
+    (void)pthread_mutex_lock(&lock);
+    recording = begins;
+    if (begins)
+        unrecorded = (zs_error){0};
+    (void)pthread_mutex_unlock(&lock);
+}
+
+bool zs_cuda_recorded(char *why, size_t n)
+{
+    (void)pthread_mutex_lock(&lock);
+    bool all = unrecorded.status == ZS_OK;
+    if (!all)
+        (void)snprintf(why, n, "%s", unrecorded.message);
+    (void)pthread_mutex_unlock(&lock);
+    return all;
 }
 
 void zs_cuda_check(int status, const char *what)

@@ -34,6 +34,12 @@ int zs_cuda_device(zs_device *out, int index, zs_error *err);
 /* ZS_OK, or the failure that is kept. */
 int zs_cuda_status(zs_error *err);
 
+/* Between the two calls nothing that fails has run, and what a recording does not allow may be
+ * allowed in a plain run, which shows other failures again: so none of them is kept, and
+ * zs_cuda_recorded says whether there was one. */
+void zs_cuda_recording(bool begins);
+bool zs_cuda_recorded(char *why, size_t n);
+
 /* Makes the device current in the calling thread; what zs_cuda_status says. Every function that
  * the program may call from a thread of its own starts with it. */
 int zs_cuda_enter(zs_error *err);

@@ -9,8 +9,10 @@ int zs_cuda_record(zs_error *err)
         return status;
     /* thread-local: other threads may allocate meanwhile */
     cudaError_t e = cudaStreamBeginCapture(zs_cuda_get()->stream, cudaStreamCaptureModeThreadLocal);
-    if (e == cudaSuccess)
+    if (e == cudaSuccess) {
+        zs_cuda_recording(true);
         return ZS_OK;
+    }
     (void)cudaGetLastError();
     return zs_fail(err, ZS_E_UNSUPPORTED, "this run cannot be recorded: %s", cudaGetErrorString(e));
 }
@@ -19,15 +21,18 @@ int zs_cuda_record_end(void **tape, zs_error *err)
 {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
+    char why[sizeof err->message] = "";
     *tape = NULL;
     if (!zs_cuda_get())
         return zs_fail(err, ZS_E_INTERNAL, "a recording ends that was not begun");
     cudaError_t e = cudaStreamEndCapture(zs_cuda_get()->stream, &graph);
-    if (e == cudaSuccess && graph)
+    zs_cuda_recording(false);
+    bool whole = zs_cuda_recorded(why, sizeof why);
+    if (e == cudaSuccess && graph && whole)
         e = cudaGraphInstantiate(&exec, graph, 0);
     if (graph)
         (void)cudaGraphDestroy(graph);
-    int status = zs_cuda_status(err); /* a kernel that failed is no matter of recording */
+    int status = zs_cuda_status(err); /* what failed before is no matter of recording */
     if (status == ZS_OK && exec) {
         *tape = exec;
         return ZS_OK;
@@ -37,7 +42,7 @@ int zs_cuda_record_end(void **tape, zs_error *err)
     (void)cudaGetLastError();
     if (status == ZS_OK)
         status = zs_fail(err, ZS_E_UNSUPPORTED, "this run cannot be recorded: %s",
-                         cudaGetErrorString(e));
+                         whole ? cudaGetErrorString(e) : why);
     return status;
 }
 
