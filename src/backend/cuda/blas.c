@@ -276,13 +276,24 @@ static void choose(choice *c, const key *k)
     product_free(&p);
 }
 
+/* The alignment that every matrix of the batch has, where the first has `align`. */
+static int64_t alignment_of_all(const zs_blas *g, int64_t align)
+{
+    int64_t in = (int64_t)zs_dtype_size((zs_dtype)g->in);
+    int64_t out = (int64_t)zs_dtype_size((zs_dtype)g->out);
+    int64_t steps = g->batch > 1 ? g->sa * in | g->sb * in | g->sc * out : 0;
+    while (steps & (align - 1))
+        align /= 2;
+    return align;
+}
+
 static choice chosen(const zs_blas *g, int64_t align)
 {
     key k;
     bool fresh;
     memset(&k, 0, sizeof k);
     k.g = *g;
-    k.align = align;
+    k.align = alignment_of_all(g, align);
     (void)pthread_mutex_lock(&lock);
     choice *c = zs_memo_get(&choices, &k, &fresh);
     if (c && fresh)

@@ -248,7 +248,8 @@ int zs_cuda_device(zs_device *out, int index, zs_error *err)
     (void)snprintf(out->name, sizeof out->name, "%.79s", p.name);
     (void)snprintf(out->about, sizeof out->about, "compute capability %d.%d%s, CUDA %s", p.major,
                    p.minor, p.major < OLDEST_MAJOR ? " (too old)" : "", have);
-    if (opened && dev.device == index && cudaMemGetInfo(&room, &all) == cudaSuccess)
+    if (opened && dev.device == index && zs_cuda_enter(NULL) == ZS_OK &&
+        cudaMemGetInfo(&room, &all) == cudaSuccess)
         out->available = room;
     return 1;
 }

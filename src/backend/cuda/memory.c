@@ -41,7 +41,10 @@ void *zs_cuda_alloc_host(size_t bytes)
 void zs_cuda_release_host(void *p, size_t bytes)
 {
     (void)bytes;
-    if (p && cudaFreeHost(p) != cudaSuccess)
+    if (!p)
+        return;
+    (void)zs_cuda_enter(NULL); /* a thread without a device would make a context on the first */
+    if (cudaFreeHost(p) != cudaSuccess)
         (void)cudaGetLastError();
 }
 
