@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "models/rep.h"
+#include "models/model_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -40,6 +41,34 @@ static void print_some(char out[ZS_REP_FINGERPRINT], const float *z, int64_t dim
                                  (double)z[dim * i / NUMBERS]);
 }
 
+/* The weights of m in a model that computes in single precision: half precision moves a
+ * representation by up to 1e-2 of its length, and latents by more, so that m would be told apart
+ * from itself on another device. The model is *owned, or m itself where that rounds nothing. */
+static int precise(zs_model **out, zs_model **owned, zs_model *m, zs_error *err)
+{
+    const zs_model_options o = {.backend = "cpu", .batch = 1};
+    int status = ZS_OK;
+    *out = m;
+    *owned = NULL;
+    if (m->backend->bf16 && m->weights)
+        status = zs_model_wrap_buffer(owned, &m->config, m->weights, &o, err);
+    if (*owned)
+        *out = *owned;
+    return status;
+}
+
+/* What the encoder, or the first stage, of m makes of the picture x. */
+static int see(zs_model *m, float *out, const float *x, zs_shape xs, bool latents, zs_error *err)
+{
+    zs_model *owned, *eye;
+    int status = precise(&eye, &owned, m, err);
+    if (status == ZS_OK)
+        status = latents ? zs_model_to_latents(eye, out, x, xs, NULL, err)
+                         : zs_model_encode(eye, out, x, xs, err);
+    zs_model_close(&owned);
+    return status;
+}
+
 int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err)
 {
     const zs_model_config *c = zs_model_configuration(m);
@@ -51,7 +80,7 @@ int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err)
     if (!x)
         return zs_fail_nomem(err, (pixels + (size_t)dim) * sizeof *x, "a picture");
     draw_picture(x, side, p.in_channels);
-    int status = zs_model_encode(m, z, x, zs_shape4(1, side, side, p.in_channels), err);
+    int status = see(m, z, x, zs_shape4(1, side, side, p.in_channels), false, err);
     if (status == ZS_OK)
         print_some(out, z, dim);
     zs_free(x);
@@ -67,8 +96,7 @@ int zs_latent_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *e
     if (!x)
         return zs_fail_nomem(err, (size_t)(pixels + dim) * sizeof *x, "a picture");
     draw_picture(x, side, c->channels);
-    int status =
-        zs_model_to_latents(m, x + pixels, x, zs_shape4(1, side, side, c->channels), NULL, err);
+    int status = see(m, x + pixels, x, zs_shape4(1, side, side, c->channels), true, err);
     if (status == ZS_OK)
         print_some(out, x + pixels, dim);
     zs_free(x);

@@ -6,8 +6,8 @@
 
 #include "models/model.h"
 
-/* Some numbers of m's representation of a picture that is always the same, as text. ZS_E_INVALID
- * when m has no encoder; errors of zs_model_encode. */
+/* Some numbers of m's representation of a picture that is always the same, as text; in single
+ * precision whatever m runs on. ZS_E_INVALID when m has no encoder; errors of zs_model_encode. */
 int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err);
 
 /* The same of m's first stage and the means of its latents. ZS_E_INVALID when m has none. */

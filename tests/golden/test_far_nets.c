@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "models/alexnet.h"
+#include "models/rep.h"
 #include "models/session.h"
 #include "tests/golden/golden.h"
 #include "tests/unit/far_backend.h"
@@ -179,6 +180,34 @@ static void networks_agree(void **state)
     }
 }
 
+/* Half precision makes no other encoder, and no other first stage, of a model. */
+static void are_known_on_any_device(void **state)
+{
+    (void)state;
+    static const subject who[] = {{"diffae-tiny32", "last.ckpt", NULL},
+                                  {"rcg-mocov3", "moco.pth.tar", NULL},
+                                  {"rcg-vqf8", "last.ckpt", NULL}};
+    char path[512], print[2][ZS_REP_FINGERPRINT];
+    for (size_t i = 0; i < sizeof who / sizeof who[0]; i++) {
+        if (!golden_has_file(who[i].set, who[i].file) ||
+            !golden_path(path, who[i].set, who[i].file)) {
+            printf("SKIPPED: %s/%s is not there\n", who[i].set, who[i].file);
+            continue;
+        }
+        for (int k = 0; k < 2; k++) {
+            zs_error err = {0};
+            zs_model *m = open_model(path, &who[i], backends[k ? 2 : 0]);
+            must(zs_model_has(m, ZS_BOX_ENCODER) ? zs_rep_fingerprint(print[k], m, &err)
+                                                 : zs_latent_fingerprint(print[k], m, &err),
+                 &err);
+            zs_model_close(&m);
+        }
+        printf("  %-14s %s\n  %-14s %s\n", who[i].set, print[0], "", print[1]);
+        assert_true(zs_rep_same(print[0], print[1]));
+    }
+    assert_int_equal(far_counted().blocks, 0);
+}
+
 /* Loss and gradient of a diffusion autoencoder. */
 static void gradients_agree(void **state)
 {
@@ -253,6 +282,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(networks_agree),
         cmocka_unit_test(gradients_agree),
+        cmocka_unit_test(are_known_on_any_device),
         cmocka_unit_test(metrics_stay_in_single_precision),
     };
     const char *name = getenv("ZSEM_TEST_DEVICE");
