@@ -298,10 +298,11 @@ static int numeric_failure(const trainer *t, zs_error *err)
 {
     zs_strbuf names = {0};
     char saved[64] = "no checkpoint was written yet";
-    for (int64_t i = 0; i < t->mine.batch && i < NAMED; i++)
+    int64_t named = t->mine.batch < NAMED ? t->mine.batch : NAMED;
+    for (int64_t i = 0; i < named; i++)
         zs_strbuf_addf(&names, "%s%s", i ? ", " : "", t->names[i]);
-    if (t->c->batch > NAMED)
-        zs_strbuf_addf(&names, " and %lld more", (long long)(t->c->batch - NAMED));
+    if (t->c->batch > named)
+        zs_strbuf_addf(&names, " and %lld more", (long long)(t->c->batch - named));
     if (t->saved_step >= 0)
         snprintf(saved, sizeof saved, "the last good checkpoint is that of step %lld",
                  (long long)t->saved_step);
