@@ -157,8 +157,10 @@ const void *zs_blas_aligned(const void *w, size_t bytes, void *copy)
 {
     if (((uintptr_t)w & 15) == 0)
         return w;
-    zs_launch_cast(copy, bytes % 4 ? ZS_BF16 : ZS_F32, w, bytes % 4 ? ZS_BF16 : ZS_F32,
-                   (int64_t)(bytes / (bytes % 4 ? 2 : 4)), NULL);
+    /* what is not aligned to floats holds none */
+    bool half = bytes % 4 || (uintptr_t)w & 3;
+    zs_dtype type = half ? ZS_BF16 : ZS_F32;
+    zs_launch_cast(copy, type, w, type, (int64_t)(bytes / (half ? 2 : 4)), NULL);
     return copy;
 }
 
