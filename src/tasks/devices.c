@@ -35,10 +35,12 @@ static double gib(uint64_t bytes)
 static void add(zs_task_env *env, json_t *list, const char *names, const char *units,
                 const zs_device *d)
 {
-    json_t *j =
-        json_pack("{s:s, s:o, s:o, s:i, s:I, s:I}", "device", names, "name", zs_json_text(d->name),
-                  "about", zs_json_text(d->about), units, d->units, "memory_bytes",
-                  (json_int_t)d->memory, "available_bytes", (json_int_t)d->available);
+    json_t *j = json_pack("{s:s, s:o, s:o, s:i, s:I}", "device", names, "name",
+                          zs_json_text(d->name), "about", zs_json_text(d->about), units, d->units,
+                          "memory_bytes", (json_int_t)d->memory);
+    if (d->available && /* 0: not known */
+        json_object_set_new(j, "available_bytes", json_integer((json_int_t)d->available)) != 0)
+        env->text->failed = true;
     if (json_array_append_new(list, j) != 0)
         env->text->failed = true;
     zs_strbuf_addf(env->text, "%-20s %s, %s, %d %s, %.1f GiB", names, d->name, d->about, d->units,

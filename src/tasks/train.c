@@ -156,16 +156,20 @@ int zs_train_take_places(zs_train_config *c, zs_task_env *env, const char *kind)
 static void report(zs_task_env *env, const zs_train_config *c, const zs_train_report *r)
 {
     const char *unit = c->base ? "codes" : "images";
+    bool stepped = r->step > r->start_step; /* else the run was at its end already */
     zs_result_set(env, "out", zs_json_text(c->out));
     zs_result_set(env, "step", json_integer(r->step));
     zs_result_set(env, unit, json_integer(r->samples));
-    zs_result_set(env, "loss", json_real(r->loss));
+    if (stepped)
+        zs_result_set(env, "loss", json_real(r->loss));
     zs_result_set(env, c->base ? "codes_per_second" : "images_per_second",
                   json_real(r->per_second));
     if (r->rep_fd >= 0.0)
         zs_result_set(env, "rep_fd", json_real(r->rep_fd));
-    zs_strbuf_addf(env->text, "%s: %lld steps, %lld %s, loss %.4f", c->out, (long long)r->step,
-                   (long long)r->samples, unit, r->loss);
+    zs_strbuf_addf(env->text, "%s: %lld steps, %lld %s", c->out, (long long)r->step,
+                   (long long)r->samples, unit);
+    if (stepped)
+        zs_strbuf_addf(env->text, ", loss %.4f", r->loss);
     if (r->rep_fd >= 0.0)
         zs_strbuf_addf(env->text, ", rep-FD %.4f", r->rep_fd);
     zs_strbuf_addf(env->text, "\n%s/model.safetensors: the model\n", c->out);

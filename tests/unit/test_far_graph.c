@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/graph_kit.h"
+
 enum { N = 2, S = 8, C = 8, PARAMS = 4096, IMAGE = N * S * S * C };
 
 typedef struct net {
@@ -20,32 +22,13 @@ typedef struct net {
     float params[PARAMS], grads[PARAMS]; /* the program's */
     zs_weights w;
     float *far_grads; /* the backend's; of the CPU `grads` */
-    int64_t used;
+    kit_params p;
     zs_exec *e;
 } net;
 
 static zs_tid param(zs_graph *g, net *m, zs_shape s)
 {
-    int64_t at = m->used;
-    m->used += zs_shape_numel(&s);
-    assert_true(m->used <= PARAMS);
-    return zs_graph_param(g, at, s, true);
-}
-
-static zs_tid block(zs_graph *g, net *m, zs_tid x)
-{
-    zs_graph_segment_begin(g);
-    zs_tid h = zs_gn_act(g, x, param(g, m, zs_shape1(C)), param(g, m, zs_shape1(C)), ZS_NONE,
-                         ZS_NONE, 4, 1e-5f, ZS_ACT_SILU);
-    h = zs_dropout(g, h, 0.25f);
-    h = zs_conv2d(g, h, param(g, m, zs_shape4(3, 3, C, C)), param(g, m, zs_shape1(C)), ZS_NONE, 1,
-                  1);
-    h = zs_gn_act(g, h, param(g, m, zs_shape1(C)), param(g, m, zs_shape1(C)), ZS_NONE, ZS_NONE, 2,
-                  1e-5f, ZS_ACT_SILU);
-    h = zs_conv2d(g, h, param(g, m, zs_shape4(1, 1, C, C)), ZS_NONE, ZS_NONE, 1, 0);
-    h = zs_add(g, h, x);
-    zs_graph_segment_end(g);
-    return h;
+    return kit_param(g, &m->p, s);
 }
 
 /* Blocks around a skip, a table, timesteps, and a loss: every kind of tensor and of mismatch. */
@@ -59,7 +42,7 @@ static zs_graph *draw(net *m)
     zs_tid y = zs_embed(g, zs_graph_input(g, "y", zs_shape1(N)), param(g, m, zs_shape2(3, C)));
     zs_tid cond = zs_linear(g, zs_add(g, t, y), param(g, m, zs_shape2(2 * C, C)),
                             param(g, m, zs_shape1(2 * C)));
-    zs_tid a = block(g, m, x), b = block(g, m, zs_downsample2(g, a));
+    zs_tid a = kit_block(g, &m->p, x, C, 4), b = kit_block(g, &m->p, zs_downsample2(g, a), C, 4);
     zs_tid h = zs_concat(g, a, zs_upsample2(g, b));
     h = zs_conv2d(g, h, param(g, m, zs_shape4(3, 3, 2 * C, C)), ZS_NONE, ZS_NONE, 1, 1);
     h = zs_gn_act(g, h, param(g, m, zs_shape1(C)), param(g, m, zs_shape1(C)), cond, ZS_NONE, 4,
@@ -93,6 +76,7 @@ static int plan(net *m, const zs_backend *b, const zs_exec_config *c, zs_error *
 {
     zs_exec_config own = *c;
     memset(m, 0, sizeof *m);
+    m->p.room = PARAMS;
     m->backend = own.backend = b;
     zs_graph *g = draw(m);
     normal(m->params, PARAMS, 99);

@@ -9,36 +9,19 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/graph_kit.h"
+
 enum { N = 2, S = 8, C = 6, PARAMS = 4096 };
 
 typedef struct net {
     float params[PARAMS], grads[PARAMS];
-    int64_t used;
+    kit_params p;
     zs_exec *e;
 } net;
 
 static zs_tid param(zs_graph *g, net *m, zs_shape s)
 {
-    int64_t at = m->used;
-    m->used += zs_shape_numel(&s);
-    assert_true(m->used <= PARAMS);
-    return zs_graph_param(g, at, s, true);
-}
-
-static zs_tid block(zs_graph *g, net *m, zs_tid x)
-{
-    zs_graph_segment_begin(g);
-    zs_tid h = zs_gn_act(g, x, param(g, m, zs_shape1(C)), param(g, m, zs_shape1(C)), ZS_NONE,
-                         ZS_NONE, 3, 1e-5f, ZS_ACT_SILU);
-    h = zs_dropout(g, h, 0.25f);
-    h = zs_conv2d(g, h, param(g, m, zs_shape4(3, 3, C, C)), param(g, m, zs_shape1(C)), ZS_NONE, 1,
-                  1);
-    h = zs_gn_act(g, h, param(g, m, zs_shape1(C)), param(g, m, zs_shape1(C)), ZS_NONE, ZS_NONE, 2,
-                  1e-5f, ZS_ACT_SILU);
-    h = zs_conv2d(g, h, param(g, m, zs_shape4(1, 1, C, C)), ZS_NONE, ZS_NONE, 1, 0);
-    h = zs_add(g, h, x); /* folded into the convolution by the peephole */
-    zs_graph_segment_end(g);
-    return h;
+    return kit_param(g, &m->p, s);
 }
 
 /* Two blocks, a down and up path with a skip, an MSE loss: every kind of fan-out. */
@@ -47,9 +30,10 @@ static void build(net *m, unsigned flags)
     zs_error err = {0};
     zs_graph *g = NULL;
     memset(m, 0, sizeof *m);
+    m->p.room = PARAMS;
     assert_int_equal(zs_graph_new(&g, &err), 0);
     zs_tid x = zs_graph_input(g, "x", zs_shape4(N, S, S, C));
-    zs_tid a = block(g, m, x), b = block(g, m, zs_downsample2(g, a));
+    zs_tid a = kit_block(g, &m->p, x, C, 3), b = kit_block(g, &m->p, zs_downsample2(g, a), C, 3);
     zs_tid y = zs_concat(g, a, zs_upsample2(g, b));
     y = zs_conv2d(g, y, param(g, m, zs_shape4(3, 3, 2 * C, C)), ZS_NONE, ZS_NONE, 1, 1);
     zs_tid l = zs_loss_node(g, y, zs_graph_input(g, "target", zs_shape4(N, S, S, C)), ZS_NONE,
@@ -129,6 +113,7 @@ static int run_dropped(net *m, const char *backend, unsigned flags)
     zs_error err = {0};
     zs_graph *g = NULL;
     memset(m, 0, sizeof *m);
+    m->p.room = PARAMS;
     assert_int_equal(zs_graph_new(&g, &err), 0);
     zs_tid x = zs_graph_input(g, "x", zs_shape4(N, S, S, C));
     zs_tid ss = param(g, m, zs_shape2(N, 2 * C)), h = x;

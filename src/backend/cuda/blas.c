@@ -157,13 +157,13 @@ typedef struct trial {
     const product *p;
     const zs_blas *g;
     zs_blas_args args;
-    const cublasLtMatmulAlgo_t *algo;
+    const cublasLtMatmulHeuristicResult_t *list;
 } trial;
 
-static cudaError_t try_it(void *ctx)
+static cudaError_t try_it(void *ctx, int candidate)
 {
     const trial *t = ctx;
-    cublasStatus_t s = multiply(t->p, t->g, &t->args, t->algo);
+    cublasStatus_t s = multiply(t->p, t->g, &t->args, &t->list[candidate].algo);
     return s == CUBLAS_STATUS_SUCCESS ? cudaSuccess : cudaErrorUnknown;
 }
 
@@ -182,11 +182,10 @@ static int fastest(const cublasLtMatmulHeuristicResult_t *list, int n, const pro
     size_t d = extent(g->m, g->ldc, g->batch, g->sc, g->out), v = (size_t)g->n * 4;
     zs_tune t;
     int first = -1;
-    float best = -1;
     if (!zs_tune_open(&t, zs_tune_bytes(a) + zs_tune_bytes(b) + zs_tune_bytes(d) +
                               zs_tune_bytes(v) + zs_tune_bytes(ZS_BLAS_WS)))
         return -1;
-    trial it = {.p = p, .g = g};
+    trial it = {.p = p, .g = g, .list = list};
     it.args = (zs_blas_args){.alpha = 1,
                              .a = zs_tune_take(&t, a),
                              .b = zs_tune_take(&t, b),
@@ -195,14 +194,7 @@ static int fastest(const cublasLtMatmulHeuristicResult_t *list, int n, const pro
                              .ws = zs_tune_take(&t, ZS_BLAS_WS)};
     it.args.c = it.args.d;
     if (!g->bias || set(p->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &it.args.bias, sizeof(void *)))
-        for (int i = 0; i < n; i++) {
-            it.algo = &list[i].algo;
-            float ms = zs_tune_time(&t, try_it, &it, best < 0 ? 1e9f : best);
-            if (ms >= 0 && (best < 0 || ms < best)) {
-                best = ms;
-                first = i;
-            }
-        }
+        first = zs_tune_fastest(&t, try_it, &it, n);
     zs_tune_close(&t);
     return first;
 }

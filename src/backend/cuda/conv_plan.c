@@ -105,20 +105,21 @@ static bool note(const zs_conv_choice *c, const char *key)
 
 typedef struct trial {
     const zs_cuda_conv *c;
-    const zs_conv_choice *choice;
+    const zs_conv_choice *list;
     void *x, *w, *y, *ws;
     float *b;
 } trial;
 
 /* With the pass over y that adds the bias where the plan does not. */
-static cudaError_t try_it(void *ctx)
+static cudaError_t try_it(void *ctx, int candidate)
 {
     const trial *t = ctx;
     const zs_cuda_conv *c = t->c;
-    if (zs_dnn_run(&t->choice->plan, zs_cuda_get()->dnn, t->x, t->w, t->y,
-                   t->choice->fused ? t->b : NULL, t->ws) != CUDNN_STATUS_SUCCESS)
+    const zs_conv_choice *choice = &t->list[candidate];
+    if (zs_dnn_run(&choice->plan, zs_cuda_get()->dnn, t->x, t->w, t->y, choice->fused ? t->b : NULL,
+                   t->ws) != CUDNN_STATUS_SUCCESS)
         return cudaErrorUnknown;
-    if (c->bias && !t->choice->fused)
+    if (c->bias && !choice->fused)
         zs_launch_bias_residual(t->y, t->y, t->b, NULL, (zs_dtype)c->type, c->n * c->yh * c->yw,
                                 c->o, false, zs_cuda_get()->stream);
     return cudaSuccess;
@@ -134,25 +135,16 @@ static int fastest(const offer *o, const zs_cuda_conv *c)
     for (int i = 0; i < o->n; i++)
         ws = o->list[i].plan.workspace > ws ? o->list[i].plan.workspace : ws;
     zs_tune t;
-    int first = -1;
-    float best = -1;
     if (!zs_tune_open(&t, zs_tune_bytes(x) + zs_tune_bytes(w) + zs_tune_bytes(y) +
                               zs_tune_bytes(b) + zs_tune_bytes(ws)))
         return -1;
-    trial it = {.c = c};
+    trial it = {.c = c, .list = o->list};
     it.x = zs_tune_take(&t, x);
     it.w = zs_tune_take(&t, w);
     it.y = zs_tune_take(&t, y);
     it.b = zs_tune_take(&t, b);
     it.ws = zs_tune_take(&t, ws);
-    for (int i = 0; i < o->n; i++) {
-        it.choice = &o->list[i];
-        float ms = zs_tune_time(&t, try_it, &it, best < 0 ? 1e9f : best);
-        if (ms >= 0 && (best < 0 || ms < best)) {
-            best = ms;
-            first = i;
-        }
-    }
+    int first = zs_tune_fastest(&t, try_it, &it, o->n);
     zs_tune_close(&t);
     return first;
 }

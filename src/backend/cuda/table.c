@@ -37,21 +37,9 @@ static const zs_remote remote = {
     .tape_free = zs_cuda_tape_free,
 };
 
-zs_backend zs_backend_cuda = {
-    .name = "cuda",
-    .kernel = kernel,
-    .alloc = zs_cuda_alloc,
-    .release = zs_cuda_release,
-    .packer = packer,
-    .remote = &remote,
-    .bf16 = true,
-};
+#define SHARED                                                                              \
+    .kernel = kernel, .alloc = zs_cuda_alloc, .release = zs_cuda_release, .packer = packer, \
+    .remote = &remote
 
-zs_backend zs_backend_cuda_f32 = {
-    .name = "cuda-f32",
-    .kernel = kernel,
-    .alloc = zs_cuda_alloc,
-    .release = zs_cuda_release,
-    .packer = packer,
-    .remote = &remote,
-};
+zs_backend zs_backend_cuda = {SHARED, .name = "cuda", .bf16 = true};
+zs_backend zs_backend_cuda_f32 = {SHARED, .name = "cuda-f32"};

@@ -2,6 +2,7 @@
 #include "backend/cuda/tune.h"
 #include "backend/cuda/conv_kernels.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,17 +62,19 @@ void *zs_tune_take(zs_tune *t, size_t bytes)
     return t->used <= t->bytes ? p : NULL;
 }
 
-float zs_tune_time(const zs_tune *t, zs_tune_fn fn, void *ctx, float best)
+/* Milliseconds that one fn(ctx, k) takes: the best of a few. Gives up, returning what it has, when
+ * that is beyond twice `best`. Below 0: it fails. */
+static float time_one(const zs_tune *t, zs_tune_fn fn, void *ctx, int k, float best)
 {
     cudaStream_t stream = zs_cuda_get()->stream;
     float least = -1;
-    if (fn(ctx) != cudaSuccess || cudaStreamSynchronize(stream) != cudaSuccess) {
+    if (fn(ctx, k) != cudaSuccess || cudaStreamSynchronize(stream) != cudaSuccess) {
         (void)cudaGetLastError(); /* a lost device shows again in whatever follows */
         return -1;
     }
     for (int i = 0; i < REPEATS; i++) {
         float ms = 0;
-        if (cudaEventRecord(t->begin, stream) != cudaSuccess || fn(ctx) != cudaSuccess ||
+        if (cudaEventRecord(t->begin, stream) != cudaSuccess || fn(ctx, k) != cudaSuccess ||
             cudaEventRecord(t->end, stream) != cudaSuccess ||
             cudaEventSynchronize(t->end) != cudaSuccess ||
             cudaEventElapsedTime(&ms, t->begin, t->end) != cudaSuccess) {
@@ -83,4 +86,18 @@ float zs_tune_time(const zs_tune *t, zs_tune_fn fn, void *ctx, float best)
             break;
     }
     return least;
+}
+
+int zs_tune_fastest(const zs_tune *t, zs_tune_fn fn, void *ctx, int n)
+{
+    int first = -1;
+    float best = FLT_MAX / 2;
+    for (int k = 0; k < n; k++) {
+        float ms = time_one(t, fn, ctx, k, best);
+        if (ms >= 0 && ms < best) {
+            best = ms;
+            first = k;
+        }
+    }
+    return first;
 }

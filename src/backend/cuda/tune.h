@@ -22,9 +22,9 @@ void zs_tune_close(zs_tune *t);
 void *zs_tune_take(zs_tune *t, size_t bytes);
 size_t zs_tune_bytes(size_t bytes);
 
-/* Milliseconds that one fn(ctx) takes on the queue: the best of a few. Gives up, returning what it
- * has, when that is beyond twice `best`. Below 0: it fails, which is not kept. */
-typedef cudaError_t (*zs_tune_fn)(void *ctx);
-float zs_tune_time(const zs_tune *t, zs_tune_fn fn, void *ctx, float best);
+/* Which of n candidates is fastest on the queue, each by the best of a few fn(ctx, candidate); -1
+ * when none works. One that fails is passed over, and its failure is not kept. */
+typedef cudaError_t (*zs_tune_fn)(void *ctx, int candidate);
+int zs_tune_fastest(const zs_tune *t, zs_tune_fn fn, void *ctx, int n);
 
 #endif
