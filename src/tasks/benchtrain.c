@@ -49,6 +49,14 @@ static int step_new(void **state, const zs_bench_row *r, zs_preset *p, zs_error 
     return zs_preset_find(p, r->preset, err);
 }
 
+/* Without the warm-up: what is compared with others is a step at the full rate. */
+static zs_optim_config optim_of(const zs_preset_train *t)
+{
+    zs_optim_config o = zs_optim_of_preset(t);
+    o.warmup = 0;
+    return o;
+}
+
 static int start_weights(step *k, uint64_t seed, zs_error *err)
 {
     float *w = NULL;
@@ -218,7 +226,7 @@ static int open_train(void **state, const zs_bench_row *r, const zs_bench_settin
         return status;
     step *k = *state;
     k->c = p.autoencoder;
-    k->optim = zs_optim_of_preset(&p.train_autoencoder);
+    k->optim = optim_of(&p.train_autoencoder);
     zs_shape xs = images_of(k);
     k->numel = (size_t)zs_shape_numel(&xs);
     status = zs_model_layout(&k->ps, &k->c, err);
@@ -294,7 +302,7 @@ static int open_prior(void **state, const zs_bench_row *r, const zs_bench_settin
         return status;
     step *k = *state;
     k->c = p.prior;
-    k->optim = zs_optim_of_preset(&p.train_prior);
+    k->optim = optim_of(&p.train_prior);
     k->numel = (size_t)(r->n * zs_model_config_z_dim(&k->c));
     status = zs_prior_layout(&k->ps, &k->c, err);
     if (status == ZS_OK)
