@@ -28,6 +28,6 @@ void cli_progress_end(void);     /* leaves the cursor on a fresh line */
 /* SIGINT, SIGTERM and SIGUSR1 become a request to stop; a second one ends the program at once. */
 void cli_signals_install(void);
 bool cli_signals_caught(void);
-void cli_signals_silence(void); /* without a word */
+void cli_signals_speak(const char *text); /* says that then; NULL, as at first: nothing */
 
 #endif

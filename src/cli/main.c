@@ -34,6 +34,17 @@ static int print_result(const zs_task_result *r, const cli_options *opt)
     return finish_stdout();
 }
 
+/* The first of all ranks speaks for them. */
+static void prepare_ranks(void)
+{
+    if (zs_ranks_index() > 0)
+        cli_progress_silence();
+    else if (zs_ranks_count() > 1) /* the launcher hears the second Ctrl-C */
+        cli_signals_speak("\nzsem: stopping after this step\n");
+    else
+        cli_signals_speak("\nzsem: stopping and saving; press Ctrl-C again to give up now\n");
+}
+
 static int run_task(int argc, char **argv)
 {
     zs_error err = {0};
@@ -41,10 +52,7 @@ static int run_task(int argc, char **argv)
     zs_task_result result = {0};
     cli_options opt = {0};
     int status = CLI_OK, r = zs_ranks_join(&err);
-    if (zs_ranks_index() > 0) {
-        cli_progress_silence();
-        cli_signals_silence();
-    }
+    prepare_ranks();
     if (r == 0)
         r = zs_task_call_new(&call, argv[1], &err);
     if (r == 0)
@@ -61,7 +69,7 @@ static int run_task(int argc, char **argv)
     }
     zs_task_result_clear(&result);
     zs_task_call_free(&call);
-    cli_signals_silence(); /* mpirun sends one to those that are left when the first has failed */
+    cli_signals_speak(NULL); /* mpirun sends one to those that are left when the first has failed */
     zs_ranks_leave();
     return status;
 }

@@ -5,15 +5,16 @@
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t caught, silent;
+static volatile sig_atomic_t caught;
+static const char *volatile words; /* NULL: none */
 
 static void on_signal(int number)
 {
     if (caught)
         _exit(128 + number);
     caught = 1;
-    static const char text[] = "\nzsem: stopping and saving; press Ctrl-C again to give up now\n";
-    ssize_t ignored = silent ? 0 : write(STDERR_FILENO, text, sizeof text - 1);
+    const char *text = words;
+    ssize_t ignored = text ? write(STDERR_FILENO, text, strlen(text)) : 0;
     (void)ignored;
 }
 
@@ -33,9 +34,9 @@ void cli_signals_install(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
-void cli_signals_silence(void)
+void cli_signals_speak(const char *text)
 {
-    silent = 1;
+    words = text;
 }
 
 bool cli_signals_caught(void)

@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* sched_getaffinity */
-#endif
 #include "comm/internal.h"
 #include "zsem/version.h"
 
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const double TIMEOUT_SECONDS = 1800.0;
+
+/* To meet: the launcher has all of them running by then, and only the network can be in the way. */
+static const double MEET_SECONDS = 120.0;
 
 int zs_comm_rank(const zs_comm *c)
 {
@@ -30,7 +27,7 @@ const char *zs_comm_host(const zs_comm *c, int rank)
     return c->cards ? c->cards[rank].host : rank == c->me.rank ? c->me.host : "unknown host";
 }
 
-static bool is_neighbour(const zs_comm *c, int rank)
+bool zs_comm_is_near(const zs_comm *c, int rank)
 {
     return strcmp(c->cards[rank].host, c->cards[c->me.rank].host) == 0;
 }
@@ -39,7 +36,7 @@ int zs_comm_local_rank(const zs_comm *c)
 {
     int n = 0;
     for (int i = 0; c && i < c->me.rank; i++)
-        n += is_neighbour(c, i);
+        n += zs_comm_is_near(c, i);
     return n;
 }
 
@@ -47,7 +44,7 @@ int zs_comm_local_size(const zs_comm *c)
 {
     int n = 0;
     for (int i = 0; c && i < c->me.size; i++)
-        n += is_neighbour(c, i);
+        n += zs_comm_is_near(c, i);
     return c ? n : 1;
 }
 
@@ -60,64 +57,6 @@ void zs_comm_set_timeout(zs_comm *c, double seconds)
 {
     if (c)
         c->timeout = seconds;
-}
-
-/* ---- cores ---- */
-
-static void read_cpus(uint8_t *bits)
-{
-#ifdef __linux__
-    cpu_set_t set;
-    memset(bits, 0, ZS_COMM_CPUS / 8);
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        for (int i = 0; i < ZS_COMM_CPUS && i < CPU_SETSIZE; i++)
-            if (CPU_ISSET(i, &set))
-                bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << i % 8);
-        return;
-    }
-#endif
-    memset(bits, 0, ZS_COMM_CPUS / 8);
-    bits[0] = 1;
-}
-
-static int count_bits(const uint8_t *bits)
-{
-    int n = 0;
-    for (int i = 0; i < ZS_COMM_CPUS; i++)
-        n += bits[i / 8] >> i % 8 & 1;
-    return n;
-}
-
-static bool meet(const uint8_t *a, const uint8_t *b)
-{
-    for (int i = 0; i < ZS_COMM_CPUS / 8; i++)
-        if (a[i] & b[i])
-            return true;
-    return false;
-}
-
-int zs_comm_threads(const zs_comm *c)
-{
-    int sharers = 0;
-    if (!c)
-        return 0;
-    const uint8_t *mine = c->cards[c->me.rank].cpus;
-    for (int i = 0; i < c->me.size; i++)
-        sharers += is_neighbour(c, i) && meet(mine, c->cards[i].cpus);
-    int n = count_bits(mine) / (sharers ? sharers : 1);
-    return n > 0 ? n : 1;
-}
-
-int zs_comm_idle_cores(const zs_comm *c)
-{
-    uint8_t used[ZS_COMM_CPUS / 8] = {0};
-    if (!getenv("OMPI_MCA_orte_bound_at_launch")) /* else a container may be what leaves them out */
-        return 0;
-    for (int i = 0; c && i < c->me.size; i++)
-        for (int k = 0; k < ZS_COMM_CPUS / 8 && is_neighbour(c, i); k++)
-            used[k] |= c->cards[i].cpus[k];
-    int idle = c ? (int)sysconf(_SC_NPROCESSORS_ONLN) - count_bits(used) : 0;
-    return idle > 0 ? idle : 0;
 }
 
 /* ---- parts ---- */
@@ -157,8 +96,8 @@ static int introduce(zs_comm *c, zs_error *err)
         return zs_fail_nomem(err, (size_t)c->me.size * sizeof *cards, "the list of ranks");
     (void)snprintf(mine.host, sizeof mine.host, "%s", c->me.host);
     (void)snprintf(mine.version, sizeof mine.version, "%s", zs_version());
-    read_cpus(mine.cpus);
-    int status = zs_comm_meet(c, cards, &mine, sizeof mine, c->timeout, err);
+    zs_comm_cpus(mine.cpus);
+    int status = zs_comm_meet(c, cards, &mine, sizeof mine, MEET_SECONDS, err);
     if (status < 0) {
         zs_comm_drop(c, cards);
         return status;

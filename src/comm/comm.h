@@ -28,11 +28,12 @@ int zs_comm_local_rank(const zs_comm *c); /* among those on this machine */
 int zs_comm_local_size(const zs_comm *c);
 const char *zs_comm_host(const zs_comm *c, int rank); /* borrowed */
 
-/* Threads for this rank, so that the ranks which share its cores have as many each. */
+/* Threads for this rank, so that the ranks which share its cores have as many each: one for a core,
+ * also where it counts as two CPUs. */
 int zs_comm_threads(const zs_comm *c);
 
-/* Cores of this machine that none of its ranks may use because Open MPI has bound them; else 0. */
-int zs_comm_idle_cores(const zs_comm *c);
+/* CPUs of this machine that none of its ranks may use because Open MPI has bound them; else 0. */
+int zs_comm_idle_cpus(const zs_comm *c);
 
 /* Part `rank` of n things in consecutive, nearly equal parts. */
 typedef struct zs_part {

@@ -49,6 +49,14 @@ int zs_comm_wait(zs_comm *c, zs_flight *f, size_t n, double timeout, zs_error *e
 int zs_comm_meet(zs_comm *c, void *all, const void *mine, size_t bytes, double timeout,
                  zs_error *err);
 
+/* Whether that rank is on this one's machine. */
+bool zs_comm_is_near(const zs_comm *c, int rank);
+
+/* CPUs that this process may run on, and the cores behind CPUs: of those that share a core only the
+ * first is left. `folder` is /sys/devices/system/cpu. Sets of ZS_COMM_CPUS bits. */
+void zs_comm_cpus(uint8_t *bits);
+void zs_comm_cores(uint8_t *cores, const uint8_t *cpus, const char *folder);
+
 /* Frees what messages were made from or written to: at once, or, where some of them were given up,
  * with c. */
 void zs_comm_drop(zs_comm *c, void *p);

@@ -93,19 +93,24 @@ static void list_missing(zs_comm *c, zs_strbuf *names, const zs_flight *f, size_
             continue;
         last = f[i].peer;
         c->lost_first = c->lost_first || last == 0;
-        zs_strbuf_addf(names, "%s%d (%s)", named++ ? ", " : "", last, zs_comm_host(c, last));
+        zs_strbuf_addf(names, "%s%d", named++ ? ", " : "", last);
+        if (c->cards)
+            zs_strbuf_addf(names, " (%s)", zs_comm_host(c, last));
     }
 }
 
 static int give_up(zs_comm *c, const zs_flight *f, size_t n, double seconds, zs_error *err)
 {
     zs_strbuf names = {0};
+    const char *what =
+        c->cards ? "see whether that process and its machine still run, and start the same command "
+                   "again; --comm-timeout says how long to wait"
+                 : "it runs and cannot be reached, as behind a firewall, or by a network that not "
+                   "all machines are on; name one that they are on, as in mpirun --mca "
+                   "btl_tcp_if_include 10.0.0.0/24";
     list_missing(c, &names, f, n);
-    int status = zs_comm_break(
-        c, err,
-        "rank %d (%s) has waited %.0f s for rank %s: see whether that process and its machine "
-        "still run, and start the same command again; --comm-timeout says how long to wait",
-        c->me.rank, zs_comm_host(c, c->me.rank), seconds, names.s ? names.s : "?");
+    int status = zs_comm_break(c, err, "rank %d (%s) has waited %.0f s for rank %s: %s", c->me.rank,
+                               zs_comm_host(c, c->me.rank), seconds, names.s ? names.s : "?", what);
     zs_strbuf_free(&names);
     return status;
 }

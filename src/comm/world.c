@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+extern char **environ;
+
 #define MODULE "zsem-mpi.so"
 
 /* Where the build and cmake --install put modules. */
@@ -21,17 +23,22 @@
 #define ZSEM_MODULEDIR "/usr/local/lib/zsem"
 #endif
 
-/* How a launcher tells a process who it is. */
+enum { SLURM = 3 };
+
+/* How a launcher tells a process who it is, among all and on its machine. */
 static const struct launcher {
-    const char *size, *rank, *name;
-} launchers[] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "mpirun"},
-                 {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "mpirun"},
-                 {"PMI_SIZE", "PMI_RANK", "mpiexec"},
-                 {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "srun"}};
+    const char *size, *rank, *local, *name;
+} launchers[] = {
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "mpirun"},
+    {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "mpirun"},
+    {"PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID", "mpiexec"},
+    [SLURM] = {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID", "srun"}};
 
 static struct {
     const struct launcher *launcher; /* NULL: none */
     int claimed_rank, claimed_size;  /* as the launcher has it */
+    int claimed_local;               /* rank on this machine */
+    bool stranded;                   /* no message was ever sent: others know nothing of this one */
     zs_comm *comm;
 } world;
 
@@ -57,11 +64,14 @@ static void find_launcher(void)
         return;
     for (size_t i = 0; !world.launcher && i < sizeof launchers / sizeof launchers[0]; i++) {
         int n = number_of(launchers[i].size, 1);
-        if (n < 2)
+        if (!getenv(launchers[i].size))
             continue;
+        if (n < 2) /* one process, whatever has started its launcher */
+            return;
         world.launcher = &launchers[i];
         world.claimed_size = n;
         world.claimed_rank = number_of(launchers[i].rank, 0);
+        world.claimed_local = number_of(launchers[i].local, world.claimed_rank);
     }
 }
 
@@ -107,9 +117,10 @@ static int load(const zs_comm_driver **d, zs_error *err)
     char *path = find_module();
     if (!path)
         return zs_fail(err, ZS_E_UNSUPPORTED,
-                       "%s started %d processes, and this zsem is built without MPI, so that each "
-                       "would do all of the work: install libopenmpi-dev and build it again, or "
-                       "start it without %s, or set ZSEM_ALONE=1 if that is what you want",
+                       "%s started %d processes, and this zsem has no " MODULE
+                       ", so that each would do all of the work: install libopenmpi-dev and build "
+                       "it again, the same on every machine, or start it without %s, or set "
+                       "ZSEM_ALONE=1 if that is what you want",
                        world.launcher->name, world.claimed_size, world.launcher->name);
     /* global: Open MPI loads parts of itself that look for its names; never unloaded */
     void *handle = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
@@ -142,19 +153,50 @@ static int check_size(const zs_comm_place *me, const zs_comm_driver *d, zs_error
                    world.launcher->name, world.claimed_size, d->name, me->size);
 }
 
+/* Slurm says in the environment how its tasks find each other. Without a word of it Open MPI ends
+ * the process with a page of its own. */
+static int check_slurm(zs_error *err)
+{
+    char **at = environ;
+    if (world.launcher != &launchers[SLURM])
+        return ZS_OK;
+    while (*at && !zs_str_starts(*at, "PMI"))
+        at++;
+    return *at ? ZS_OK
+               : zs_fail(err, ZS_E_UNSUPPORTED,
+                         "srun started %d processes and does not tell them how to reach each "
+                         "other: use srun --mpi=pmix (srun --mpi=list says what there is), or "
+                         "mpirun within the job",
+                         world.claimed_size);
+}
+
+/* Words for one process on each machine, which names itself unless it is the first of all. */
+static int strand(int status, const zs_error *why, zs_error *err)
+{
+    char host[ZS_COMM_HOST_MAX] = "";
+    world.stranded = true;
+    if (world.claimed_rank == 0)
+        return zs_fail(err, status, "%s", why->message);
+    (void)gethostname(host, sizeof host - 1);
+    return zs_fail(err, status, "rank %d (%s): %s", world.claimed_rank, host, why->message);
+}
+
 int zs_ranks_join(zs_error *err)
 {
     const zs_comm_driver *d = NULL;
     zs_comm_place me = {0};
+    zs_error own = {0};
     char why[256] = "";
     if (world.launcher)
         return world.comm ? ZS_OK : zs_fail(err, ZS_E_INVALID, "there are no other processes");
     find_launcher();
     if (!world.launcher)
         return ZS_OK;
-    int status = load(&d, err);
+    int status = load(&d, &own);
+    if (status == ZS_OK)
+        status = check_slurm(&own);
     if (status < 0)
-        return status;
+        return strand(status, &own, err);
     int code = d->open(&me);
     if (code < 0) {
         d->explain(code, why, sizeof why);
@@ -198,7 +240,7 @@ int zs_ranks_speaks(void)
             wait_for_the_end();
         return 1;
     }
-    return zs_ranks_index() == 0;
+    return world.stranded ? world.claimed_local == 0 : zs_ranks_index() == 0;
 }
 
 void zs_ranks_leave(void)

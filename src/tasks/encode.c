@@ -110,6 +110,8 @@ static int run(zs_task_env *env)
             4 * ((unsigned long long)(e.n * e.dim) +
                  (unsigned long long)(zs_opt_int(env, "batch") * zs_images_elements(e.im))),
             "codes and a batch of images; lower --batch");
+    if (status == ZS_OK) /* before long work: another rank may have failed by now */
+        status = zs_comm_agree(zs_comm_world(), status, env->err);
     if (status == ZS_OK)
         status = encode_all(&e);
     if (status == ZS_OK && zs_comm_rank(zs_comm_world()) == 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the ranks of one machine work: cores and GPUs are shared between them. */
+/* Where ranks work: those of one machine share its cores and GPUs, and all of them folders. */
 #include "tasks/place.h"
 
 #include "comm/comm.h"
@@ -8,14 +8,21 @@
 #include "backend/cuda/cuda.h"
 #endif
 
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MARK = 6 }; /* letters of a name that mkstemp chooses */
+
 static void warn_of_idle_cores(const zs_task_env *env, const zs_comm *comm)
 {
-    int idle = zs_comm_idle_cores(comm);
+    int idle = zs_comm_idle_cpus(comm);
     if (zs_comm_rank(comm) == 0 && idle > 0)
         zs_ui_log(env->ui, ZS_LOG_WARN,
-                  "%d cores of %s are used by no rank: launchers bind ranks to cores; start them "
+                  "CPUs of %s that no rank may use: %d; launchers bind ranks to cores; start them "
                   "with mpirun --bind-to none, or srun --cpus-per-task=N",
-                  idle, zs_comm_host(comm, 0));
+                  zs_comm_host(comm, 0), idle);
 }
 
 void zs_place_threads(const zs_task_env *env, int threads)
@@ -58,3 +65,59 @@ int zs_place_device(const zs_task_env *env)
     return ZS_OK;
 }
 #endif
+
+/* ---- folders ---- */
+
+/* seen[rank] on rank 0: whether that rank finds a file which rank 0 has just made. */
+static int look_around(uint8_t *seen, char *mark, zs_comm *comm, zs_error *err)
+{
+    int fd = -1, rank = zs_comm_rank(comm), size = zs_comm_size(comm), status = ZS_OK;
+    if (rank == 0 && (fd = mkstemp(mark)) < 0)
+        status = zs_fail(err, ZS_E_IO, "%s: cannot be made: %s", mark, strerror(errno));
+    status = zs_comm_agree(comm, status, err);
+    if (status == ZS_OK)
+        status = zs_comm_broadcast(comm, mark + strlen(mark) - MARK, MARK, err);
+    seen[rank] = access(mark, F_OK) == 0;
+    status = zs_comm_collect(comm, seen, size, 1, size, 1, status, err);
+    if (fd >= 0) {
+        close(fd);
+        (void)unlink(mark);
+    }
+    return status;
+}
+
+static void warn_of_folders(const zs_task_env *env, const char *dir, const uint8_t *seen)
+{
+    const zs_comm *comm = zs_comm_world();
+    int first = -1, n = 0, size = zs_comm_size(comm);
+    for (int i = size - 1; i > 0; i--) {
+        first = seen[i] ? first : i;
+        n += !seen[i];
+    }
+    if (n > 0)
+        zs_ui_log(env->ui, ZS_LOG_WARN,
+                  "%s is another folder on %s, for %d of %d ranks: images that they make stay "
+                  "there; collect them, or let --out be a folder that all machines share",
+                  dir, zs_comm_host(comm, first), n, size);
+}
+
+int zs_place_output(const zs_task_env *env, const char *dir, int status)
+{
+    zs_comm *comm = zs_comm_world();
+    int size = zs_comm_size(comm);
+    status = zs_comm_agree(comm, status, env->err);
+    if (status < 0 || size == 1)
+        return status;
+    char *mark = zs_str_format("%s/.ranks-XXXXXX", dir);
+    uint8_t *seen = zs_calloc((size_t)size, 1);
+    if (!mark || !seen)
+        status = zs_fail_nomem(env->err, (unsigned long long)size, "a file name");
+    status = zs_comm_agree(comm, status, env->err);
+    if (status == ZS_OK)
+        status = look_around(seen, mark, comm, env->err);
+    if (status == ZS_OK && zs_comm_rank(comm) == 0)
+        warn_of_folders(env, dir, seen);
+    zs_free(seen);
+    zs_free(mark);
+    return status;
+}

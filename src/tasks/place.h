@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the ranks of one machine work. Private to the tasks layer. */
+/* Where ranks work: cores, GPUs and folders. Private to the tasks layer. */
 #ifndef ZS_TASKS_PLACE_H
 #define ZS_TASKS_PLACE_H
 
@@ -12,5 +12,9 @@ void zs_place_threads(const zs_task_env *env, int threads);
 /* Of several ranks each has a GPU of its own, where --device is one. ZS_E_INVALID when there are
  * too few. */
 int zs_place_device(const zs_task_env *env);
+
+/* Before all ranks write into `dir`: warns when that is not one folder for all of them. Begins with
+ * zs_comm_agree on `status`. */
+int zs_place_output(const zs_task_env *env, const char *dir, int status);
 
 #endif

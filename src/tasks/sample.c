@@ -4,6 +4,7 @@
 #include "tasks/drawcodes.h"
 #include "tasks/output.h"
 #include "tasks/pipeline.h"
+#include "tasks/place.h"
 #include "tasks/span.h"
 #include "tasks/strip.h"
 
@@ -316,7 +317,7 @@ static void report(sample *s)
 static int run(zs_task_env *env)
 {
     sample s = {.env = env, .comm = zs_comm_world(), .dir = zs_opt_text(env, "out")};
-    int status = open_sample(&s);
+    int status = zs_place_output(env, s.dir, open_sample(&s));
     if (status == ZS_OK && s.z)
         status = draw_codes(&s);
     if (status == ZS_OK)

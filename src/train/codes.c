@@ -137,7 +137,7 @@ static int read_batch(view *v, int64_t take, zs_error *err)
 typedef struct job {
     zs_codes *out;
     const char *path;
-    char *part; /* "<path>.part" */
+    char *part; /* "<path>.part": what an interrupted job need not do again */
     zs_model *m;
     const zs_source *data;
     const zs_ui *ui;
@@ -145,7 +145,7 @@ typedef struct job {
     zs_comm *comm;
     zs_part range; /* rows that this rank encodes */
     int64_t done;  /* of these */
-    FILE *f;
+    FILE *f;       /* the part; NULL on a machine that has no such folder */
 } job;
 
 static int64_t all_rows(const job *j)
@@ -198,6 +198,8 @@ static int open_part(job *j, zs_error *err)
                   (long long)j->done, (long long)own_rows(j));
     }
     j->f = fopen(j->part, j->done > 0 ? "ab" : "wb");
+    if (!j->f && zs_comm_rank(j->comm) > 0) /* the folder is on rank 0's machine alone */
+        return ZS_OK;
     if (!j->f || (j->done == 0 && fwrite(j->header, 1, HEADER, j->f) != HEADER))
         return part_failed(j, err);
     return ZS_OK;
@@ -230,7 +232,7 @@ static int encode_batch(job *j, view *v, zs_error *err)
         status = check_finite(j, z, take, err);
     if (status < 0)
         return status;
-    if (fwrite(z, (size_t)j->out->dim * sizeof *z, (size_t)take, j->f) != (size_t)take)
+    if (j->f && fwrite(z, (size_t)j->out->dim * sizeof *z, (size_t)take, j->f) != (size_t)take)
         return part_failed(j, err);
     j->done += take;
     return zs_ui_progress(

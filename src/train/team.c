@@ -77,8 +77,9 @@ int zs_team_same_run(zs_comm *comm, const zs_train_config *c, uint64_t fingerpri
     if (alone(comm))
         return ZS_OK;
     (void)snprintf(what, sizeof what,
-                   "sees other images in %.200s than rank 0: copy the same data to every machine",
-                   c->data);
+                   "sees other images in %.200s than rank 0%s: copy the same %s to every machine",
+                   c->data, c->base ? ", or reads another model" : "",
+                   c->base ? "data and model" : "data");
     int status = zs_comm_same(comm, mix(fingerprint, (uint64_t)count), what, err);
     return status < 0 ? status : same_options(comm, config, err);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Ranks as threads: what they compute together, who failed, who is missing. */
-#include "comm/comm.h"
+#include "comm/internal.h"
+#include "io/outfile.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -12,6 +13,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "tests/unit/must.h"
+#include "tests/unit/scratch.h"
 
 enum { RANKS_MAX = 7, SLOW = 3 };
 
@@ -40,7 +44,9 @@ static struct {
     letter *first;
     wait_for waiting[WAITING_MAX];
     unsigned delay; /* a message is seen at the delay-th look for it */
-} post = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+    int stranger;   /* the rank that says that it is of another version */
+    char refused[RANKS_MAX][768];
+} post = {.mutex = PTHREAD_MUTEX_INITIALIZER, .stranger = -1};
 
 typedef struct desk {
     int rank;
@@ -52,6 +58,8 @@ static int post_send(void *ctx, int to, int tag, const void *p, size_t n, zs_com
     assert_non_null(l);
     *l = (letter){.from = ((desk *)ctx)->rank, .to = to, .tag = tag, .n = n};
     memcpy(l->bytes, p, n);
+    if (l->from == post.stranger && n == sizeof(zs_comm_card))
+        memcpy(l->bytes + offsetof(zs_comm_card, version), "0.0.1", sizeof "0.0.1");
     pthread_mutex_lock(&post.mutex);
     while (*at)
         at = &(*at)->next;
@@ -131,10 +139,9 @@ static void *rank_main(void *arg)
     zs_comm *c = NULL;
     zs_comm_place me = {.rank = k->desk.rank, .size = k->size};
     (void)snprintf(me.host, sizeof me.host, "host%d", k->desk.rank / 2);
-    if (zs_comm_new(&c, &driver, &k->desk, &me, &err) < 0)
-        (void)fprintf(stderr, "%s\n", err.message);
-    else
+    if (zs_comm_new(&c, &driver, &k->desk, &me, &err) == ZS_OK)
         k->work(c, k->out);
+    (void)snprintf(post.refused[me.rank], sizeof post.refused[0], "%s", err.message);
     zs_comm_free(&c);
     return NULL;
 }
@@ -408,6 +415,54 @@ static void test_who_is_missing(void **state)
     }
 }
 
+static void note_work(zs_comm *c, void *out)
+{
+    (void)c;
+    *(char *)out = 1;
+}
+
+static void test_versions_are_compared(void **state)
+{
+    (void)state;
+    char out[3] = {0};
+    post.stranger = 2;
+    run(3, note_work, out, 1);
+    post.stranger = -1;
+    assert_true(!out[0] && !out[1]); /* the stranger itself sees nothing of the forgery */
+    assert_non_null(strstr(post.refused[0], "rank 2 (host1) runs zsem 0.0.1 and rank 0 (host0) "));
+    assert_non_null(strstr(post.refused[0], "install the same version"));
+    assert_string_equal(post.refused[1], post.refused[0]);
+}
+
+/* ---- cores ---- */
+
+/* CPUs 0 to 5; 0 and 4, 1 and 5 are a core each, and nobody says what 2 and 3 are. */
+static void test_cores(void **state)
+{
+    static const char *const siblings[] = {"0,4\n", "1,5\n", NULL, "\n", "0,4\n", "1,5\n"};
+    static const struct {
+        unsigned cpus, cores;
+    } cases[] = {{0x3F, 0x0F}, {0x11, 0x01}, {0x10, 0x01}, {0x30, 0x03}, {0x0C, 0x0C}, {0, 0}};
+    zs_error err = {0};
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        FILE *f = NULL;
+        must(zs_mkdirs(scratch_path("cpu%d/topology", i), &err), &err);
+        if (siblings[i])
+            f = fopen(scratch_path("cpu%d/topology/thread_siblings_list", i), "w");
+        if (f) {
+            assert_true(fputs(siblings[i], f) >= 0);
+            assert_int_equal(fclose(f), 0);
+        }
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t cpus[ZS_COMM_CPUS / 8] = {(uint8_t)cases[i].cpus}, cores[ZS_COMM_CPUS / 8];
+        zs_comm_cores(cores, cpus, scratch_dir());
+        assert_int_equal(cores[0], cases[i].cores);
+        assert_int_equal(cores[1], 0);
+    }
+}
+
 static void test_alone(void **state)
 {
     (void)state;
@@ -427,10 +482,16 @@ static void test_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sums),           cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_parts),          cmocka_unit_test(test_failures_are_told),
-        cmocka_unit_test(test_one_stops_all),  cmocka_unit_test(test_differences_are_named),
-        cmocka_unit_test(test_who_is_missing), cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_moves),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_failures_are_told),
+        cmocka_unit_test(test_one_stops_all),
+        cmocka_unit_test(test_differences_are_named),
+        cmocka_unit_test(test_who_is_missing),
+        cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_versions_are_compared),
+        cmocka_unit_test_setup_teardown(test_cores, scratch_make, scratch_remove),
     };
     return cmocka_run_group_tests_name("comm", tests, NULL, NULL);
 }

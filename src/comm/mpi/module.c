@@ -6,8 +6,13 @@
 #include "comm/driver.h"
 
 #include <mpi.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* MPI_Abort waits for the launcher, which may be out of reach as well. */
+enum { ABORT_SECONDS = 20 };
 
 static MPI_Comm ranks = MPI_COMM_NULL;
 static int began; /* MPI was not running before */
@@ -95,6 +100,8 @@ static int test(void *ctx, zs_comm_request *r)
 static void stop(void *ctx, int code)
 {
     (void)ctx;
+    (void)signal(SIGALRM, SIG_DFL);
+    (void)alarm(ABORT_SECONDS);
     (void)MPI_Abort(ranks, code);
 }
 
