@@ -150,7 +150,7 @@ static int read_weights(zs_frozen *n, zs_error *err)
 {
     size_t count = (size_t)zs_params_numel(n->ps);
     int status = ZS_OK;
-    n->weights = zs_alloc(count, sizeof *n->weights);
+    n->weights = zs_calloc(count, sizeof *n->weights); /* zeros between parameters */
     if (!n->weights)
         return zs_fail_nomem(err, count * sizeof *n->weights, "the weights of a network");
     n->placed = zs_weights_of_host(n->backend, n->weights, count);

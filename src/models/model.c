@@ -91,7 +91,7 @@ int zs_model_lay_out(zs_model *m, zs_error *err)
 int zs_model_check_size(const zs_model *m, const zs_tensorfile *f, const char *prefix,
                         zs_error *err)
 {
-    int64_t needed = zs_params_numel(m->params);
+    int64_t needed = zs_params_weights(m->params);
     double held = 0;
     for (size_t i = 0; i < zs_tensorfile_count(f); i++)
         if (zs_str_starts(zs_tensorfile_info(f, i)->name, prefix))

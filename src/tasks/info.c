@@ -35,7 +35,7 @@ static void add_boxes(zs_task_env *env, const zs_model *m)
                        a ? a->about : "attributes as directions of codes");
     }
     zs_result_set(env, "boxes", boxes);
-    zs_result_set(env, "parameters", json_integer(zs_params_numel(ps)));
+    zs_result_set(env, "parameters", json_integer(zs_params_weights(ps)));
 }
 
 /* The encoder and the first stage that are not here. */

@@ -40,10 +40,30 @@ static uint64_t sum_bytes(uint64_t h, const void *p, size_t n)
     return h;
 }
 
-/* One buffer after the other, from 1 on. */
-static uint64_t sum_buffer(uint64_t h, const float *buffer, size_t n)
+/* One buffer after the other, from 1 on: pairs of weights as if parameters had no gaps between
+ * them, so that sums do not depend on how memory is laid out. */
+static uint64_t sum_buffer(uint64_t h, const float *buffer, const zs_params *ps)
 {
-    return sum_bytes(h, buffer, n * sizeof *buffer);
+    float pair[2] = {0};
+    int held = 0; /* of the pair, left from the parameter before */
+    for (size_t i = 0; i < zs_params_count(ps); i++) {
+        const zs_param *p = zs_params_at(ps, i);
+        const float *v = buffer + p->offset;
+        size_t n = p->alias < 0 ? (size_t)p->numel : 0;
+        if (held && n > 0) {
+            pair[1] = v[0];
+            h = sum_bytes(h, pair, sizeof pair);
+            held = 0;
+            v++;
+            n--;
+        }
+        h = sum_bytes(h, v, n / 2 * sizeof pair);
+        if (n % 2) {
+            pair[0] = v[n - 1];
+            held = 1;
+        }
+    }
+    return held ? sum_bytes(h, pair, sizeof *pair) : h;
 }
 
 static void sum_text(char out[17], uint64_t h)
@@ -138,7 +158,7 @@ static json_t *make_metadata(const tensor_list *l, const zs_train_state *s, cons
     char *c = json_dumps(config, JSON_COMPACT), *t = state ? json_dumps(state, JSON_COMPACT) : NULL;
     if (c && t) {
         for (int k = 0; k < BUFFERS; k++)
-            sum = sum_buffer(sum, l->buffers[k], s->b.n);
+            sum = sum_buffer(sum, l->buffers[k], s->layout);
         sum_text(weights, sum);
         sum_texts(texts, c, t);
         meta = json_pack("{s:s, s:s, s:s, s:s, s:s}", "format", "zsem checkpoint 1", "config", c,
@@ -292,7 +312,7 @@ static int read_buffer(uint64_t *sum, const zs_train_state *s, int k, zs_tensorf
     if (status == ZS_OK)
         status = zs_params_import(s->layout, v, f, prefixes[k], err);
     if (status == ZS_OK) {
-        *sum = sum_buffer(*sum, v, s->b.n);
+        *sum = sum_buffer(*sum, v, s->layout);
         status = zs_train_state_put(s, buffer_of(s, k), v, err);
     }
     zs_train_state_leave(s, &v);

@@ -115,7 +115,7 @@ static int plan_gradient(trainer *t, const zs_backend *backend, zs_error *err)
     if (status < 0)
         return status;
     zs_ui_log(t->ui, ZS_LOG_INFO, "%s: %.2f million parameters, %.0f MiB for activations",
-              t->c->out, 1e-6 * (double)t->s.b.n,
+              t->c->out, 1e-6 * (double)zs_params_weights(t->layout),
               (double)zs_gradient_arena_bytes(t->gradient) / 1048576.0);
     bool cut = backend->remote && t->c->micro_batch == 0 && gc.micro < gc.batch;
     if (cut || gc.exec_flags != t->c->exec_flags)

@@ -153,17 +153,6 @@ void zs_blas_prepare(const zs_blas *g)
         zs_cuda_refuse(ZS_E_INTERNAL, "an empty product");
 }
 
-const void *zs_blas_aligned(const void *w, size_t bytes, void *copy)
-{
-    if (((uintptr_t)w & 15) == 0)
-        return w;
-    /* what is not aligned to floats holds none */
-    bool half = bytes % 4 || (uintptr_t)w & 3;
-    zs_dtype type = half ? ZS_BF16 : ZS_F32;
-    zs_launch_cast(copy, type, w, type, (int64_t)(bytes / (half ? 2 : 4)), NULL);
-    return copy;
-}
-
 void zs_blas_run(const zs_blas *g, const zs_blas_args *a)
 {
     zs_cuda_product s = {.m = g->m, .n = g->n, .k = g->k, .batch = g->batch, .ldc = g->ldc};

@@ -515,7 +515,7 @@ static void compare_names(const char *file, const zs_rdm_config *c)
     }
     (void)fclose(f);
     print_message("%s: %zu parameters, %.1f million numbers\n", file, trained,
-                  (double)zs_params_numel(ps) / 1e6);
+                  (double)zs_params_weights(ps) / 1e6);
     assert_int_equal(trained, zs_params_count(ps));
     assert_int_equal(averages, zs_params_count(ps) - 1);
     zs_params_free(&ps);

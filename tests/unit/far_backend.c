@@ -10,7 +10,7 @@
 /* Added to real addresses: no processor of today maps anything there. */
 static const uintptr_t WINDOW = (uintptr_t)1 << 62;
 
-enum { ALIGN = 256, HOST_ALIGN = 64 };
+enum { ALIGN = 256, HOST_ALIGN = 64, WEIGHT_ALIGN = 16 };
 
 static void breach(const char *what, const char *who)
 {
@@ -199,6 +199,8 @@ static void check_view(const zs_view *v, zs_slot slot, zs_op op, bool half)
         return;
     if (op == ZS_OP_CAST ? v->type != ZS_F32 && v->type != ZS_BF16 : v->type != wanted)
         breach("a tensor has another type than its slot", zs_op_name(op));
+    if (slot == ZS_SLOT_WEIGHT && (uintptr_t)v->p % WEIGHT_ALIGN)
+        breach("a weight is not aligned", zs_op_name(op));
     (void)real(v->p, bytes_of(v), zs_op_name(op));
 }
 

@@ -5,7 +5,8 @@
  * Kernels and transfers are noted down and run when somebody waits; by then everything that they
  * were given must still be there, and be memory of this backend. Numbers are those of the
  * reference: with "far" the same bits, with "far-bf16" each activation is rounded to 16 bits, and
- * each call is checked to have the types that ops.def says. A breach of the rules ends the program
+ * each call is checked to have the types that ops.def says, and weights to begin where libraries
+ * can read them in vectors. A breach of the rules ends the program
  * with a sentence. */
 #ifndef ZS_TESTS_UNIT_FAR_BACKEND_H
 #define ZS_TESTS_UNIT_FAR_BACKEND_H

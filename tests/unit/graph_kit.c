@@ -9,8 +9,8 @@
 
 zs_tid kit_param(zs_graph *g, kit_params *p, zs_shape s)
 {
-    int64_t at = p->used;
-    p->used += zs_shape_numel(&s);
+    int64_t at = (p->used + 15) / 16 * 16; /* as nn/params.h places them */
+    p->used = at + zs_shape_numel(&s);
     assert_true(p->used <= p->room);
     return zs_graph_param(g, at, s, true);
 }

@@ -94,6 +94,8 @@ kit_sd kit_sd_new(const zs_model_config *c)
     zs_rng r = {.seed = 5, .purpose = ZS_RNG_TEST, .index = 1};
     zs_rng_normal(s.raw, n, &r, 0);
     zs_rng_normal(s.averaged, n, &r, n);
+    zs_params_clear_gaps(s.ps, s.raw);
+    zs_params_clear_gaps(s.ps, s.averaged);
     put(&s, "model.", s.raw, &used);
     put(&s, "ema_model.", s.averaged, &used);
     static const float x_T[96 * 96 * 3];

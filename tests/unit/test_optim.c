@@ -216,22 +216,31 @@ static void test_treatments(void **state)
     c.weight_decay = 0.1;
     c.lr = 0.01;
     c.ema_first = true;
-    float start[20];
+    enum { EACH = 16, N4 = 3 * EACH + 5 }; /* numbers from one to the next, and altogether */
+    float start[N4];
+    assert_int_equal(s.b.n, N4);
     memcpy(start, s.b.param, sizeof start);
     for (s.step = 1; s.step <= 2; s.step++) {
-        for (int i = 0; i < 20; i++)
-            s.b.grad[i] = i / 5 == 1 ? 0.0f : 1.0f;
+        for (int i = 0; i < N4; i++)
+            s.b.grad[i] = i / EACH == 1 || i % EACH >= 5 ? 0.0f : 1.0f;
         zs_train_state_step(&s, &c, 1.0);
     }
-    assert_memory_equal(s.b.param + 5, start + 5, 5 * sizeof(float));
-    assert_memory_equal(s.b.ema + 5, start + 5, 5 * sizeof(float));
-    assert_memory_equal(s.b.ema + 10, s.b.param + 10, 5 * sizeof(float));
-    for (int i = 0; i < 20; i++) {
-        bool moves = i / 5 != 1;
+    assert_memory_equal(s.b.param + EACH, start + EACH, 5 * sizeof(float));
+    assert_memory_equal(s.b.ema + EACH, start + EACH, 5 * sizeof(float));
+    assert_memory_equal(s.b.ema + 2 * EACH, s.b.param + 2 * EACH, 5 * sizeof(float));
+    for (int i = 0; i < N4; i++) {
+        bool moves = i / EACH != 1;
+        if (i % EACH >= 5) { /* between parameters */
+            const float all[] = {start[i], s.b.param[i], s.b.grad[i],
+                                 s.b.m[i], s.b.v[i],     s.b.ema[i]};
+            for (size_t k = 0; k < sizeof all / sizeof *all; k++)
+                assert_true(fabsf(all[k]) <= 0.0f);
+            continue;
+        }
         assert_true((s.b.param[i] < start[i]) == moves);
         assert_true((s.b.ema[i] < start[i]) == moves && s.b.grad[i] == 0.0f);
         /* of the others the average has seen one step, and a ten-thousandth of that */
-        if (moves && i / 5 != 2)
+        if (moves && i / EACH != 2)
             assert_close((double)(start[i] - s.b.ema[i]), 0.0, 2e-6);
     }
     zs_train_state_free(&s);

@@ -345,13 +345,3 @@ void zs_blas_run(const zs_blas *g, const zs_blas_args *a)
                        cublasLtGetStatusString(s));
     }
 }
-
-const void *zs_blas_aligned(const void *w, size_t bytes, void *copy)
-{
-    if (((uintptr_t)w & (ALIGNED - 1)) == 0)
-        return w;
-    zs_cuda_check(
-        (int)cudaMemcpyAsync(copy, w, bytes, cudaMemcpyDeviceToDevice, zs_cuda_get()->stream),
-        "copying weights");
-    return copy;
-}

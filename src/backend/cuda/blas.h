@@ -36,9 +36,6 @@ void zs_blas_prepare(const zs_blas *g);
  * (check.h). */
 void zs_blas_run(const zs_blas *g, const zs_blas_args *a);
 
-/* w of so many bytes, or its copy in `copy`, 16-byte aligned. */
-const void *zs_blas_aligned(const void *w, size_t bytes, void *copy);
-
 /* Whether ZSEM_CUDA_PLAIN=1 asks for our own slow kernels in place of the libraries. */
 bool zs_cuda_plain(void);
 
