@@ -3,6 +3,8 @@
  * and outputs, the numbers of a step over there, and the recorded sequence of its nodes. */
 #include "graph/exec_impl.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 struct zs_far {
@@ -138,6 +140,41 @@ static int upload_inputs(zs_exec *e, const zs_step *step, zs_error *err)
     return status;
 }
 
+/* ---- recording ---- */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static zs_error unrecorded; /* why a run of this process was not recorded: the first cause */
+static bool warned;
+static atomic_uint_fast64_t replays;
+
+uint64_t zs_exec_replays(void)
+{
+    return atomic_load(&replays);
+}
+
+/* Keeps the first cause until somebody can be told. */
+static void note_unrecorded(const zs_exec *e, const zs_error *why)
+{
+    (void)pthread_mutex_lock(&lock);
+    (void)zs_fail(&unrecorded, ZS_E_UNSUPPORTED,
+                  "%s works through each run step by step, which takes longer for small networks, "
+                  "as it cannot record one: %s",
+                  e->backend->name, why->message);
+    (void)pthread_mutex_unlock(&lock);
+}
+
+void zs_exec_warn(const zs_ui *ui)
+{
+    if (!ui || !ui->log)
+        return;
+    (void)pthread_mutex_lock(&lock);
+    bool tell = unrecorded.status != ZS_OK && !warned;
+    warned = warned || tell;
+    (void)pthread_mutex_unlock(&lock);
+    if (tell) /* which nobody writes any more */
+        zs_ui_log(ui, ZS_LOG_WARN, "%s", unrecorded.message);
+}
+
 /* Notes the nodes down. Without recording, or when it does not work for this plan, runs stay as
  * they were. */
 static int record(zs_exec *e, zs_error *err)
@@ -152,6 +189,7 @@ static int record(zs_exec *e, zs_error *err)
         status = status == ZS_OK ? ended : status;
     }
     if (status == ZS_E_UNSUPPORTED) {
+        note_unrecorded(e, &why);
         f->no_tape = true;
         f->tape = NULL;
         return ZS_OK;
@@ -192,6 +230,8 @@ int zs_far_start(zs_exec *e, const zs_step *step, bool moved, zs_error *err)
         status = record(e, err);
     if (status == ZS_OK)
         status = f->tape ? r->replay(f->tape, err) : zs_exec_run_nodes(e, f->step, err);
+    if (status == ZS_OK && f->tape)
+        atomic_fetch_add(&replays, 1);
     f->runs += f->runs < 2;
     return status;
 }

@@ -239,6 +239,13 @@ int zs_exec_run_with(zs_exec *e, const zs_buffers *b, const zs_step *step, zs_er
 int zs_exec_start(zs_exec *e, const zs_buffers *b, const zs_step *step, zs_error *err);
 int zs_exec_wait(zs_exec *e, zs_error *err);
 
+/* How many runs of this process were replays of a recorded one. */
+uint64_t zs_exec_replays(void);
+
+/* Warns, once per process, when a backend that records could not record a run, and says why. Such
+ * runs are queued node by node, at the same results. For whoever runs plans and has a ui. */
+void zs_exec_warn(const zs_ui *ui);
+
 /* zs_exec_run_with for backends without bf16. */
 int zs_exec_run(zs_exec *e, float *params, float *grads, const zs_step *step, zs_error *err);
 

@@ -4,6 +4,7 @@
 
 #include "backend/cpu/conv.h"
 #include "comm/comm.h"
+#include "graph/graph.h"
 #include "tasks/place.h"
 
 #include <stdio.h>
@@ -311,6 +312,7 @@ int zs_task_run(zs_task_call *c, const zs_ui *ui, zs_task_result *out, zs_error 
         status = set_environment(&env);
     if (status == ZS_OK)
         status = c->task->run(&env);
+    zs_exec_warn(ui);
     if (status == ZS_OK)
         status = hand_over(&env, out);
     status = zs_comm_agree_at_last(zs_comm_world(), status, env.err);

@@ -401,6 +401,7 @@ static int after_step(trainer *t, zs_error *err)
     int status = ZS_OK;
     if (!t->leads)
         return ZS_OK;
+    zs_exec_warn(t->ui);
     if (t->c->log_steps > 0 && t->s.step % t->c->log_steps == 0)
         status = write_log(t, err);
     if (status == ZS_OK && checkpoint_due(t))

@@ -34,7 +34,7 @@ static far_counts counts;
 
 static int countdown[FAR_POINTS];
 static zs_error kept;
-static bool refuses;
+static bool refuses, loses;
 
 void far_fail_at(far_point p, int nth)
 {
@@ -50,6 +50,11 @@ void far_reset(void)
 void far_refuse_recording(bool refuse)
 {
     refuses = refuse;
+}
+
+void far_lose_recording(bool lose)
+{
+    loses = lose;
 }
 
 far_counts far_counted(void)
@@ -460,6 +465,8 @@ static int far_record_end(void **tape, zs_error *err)
     if (!*tape)
         breach("recording ends that has not begun", "record_end");
     int status = report(err);
+    if (status == ZS_OK && loses)
+        status = zs_fail(err, ZS_E_UNSUPPORTED, "something in it is not allowed");
     if (status < 0) {
         clear(*tape);
         free(*tape);

@@ -41,6 +41,9 @@ void far_reset(void);
 /* From now on record says ZS_E_UNSUPPORTED, or no longer does. */
 void far_refuse_recording(bool refuse);
 
+/* From now on recordings begin, and end with ZS_E_UNSUPPORTED, or no longer do. */
+void far_lose_recording(bool lose);
+
 typedef struct far_counts {
     size_t blocks;  /* of memory, the program's copies among them, that nobody has released */
     size_t tapes;   /* not freed */

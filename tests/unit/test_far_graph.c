@@ -310,6 +310,59 @@ static void recorded_once_and_again_for_other_buffers(void **state)
     done(&m);
 }
 
+typedef struct told {
+    int times;
+    char text[256];
+} told;
+
+static void on_log(void *ctx, zs_log_level level, const char *message)
+{
+    told *t = ctx;
+    assert_int_equal(level, ZS_LOG_WARN);
+    t->times++;
+    (void)snprintf(t->text, sizeof t->text, "%s", message);
+}
+
+/* What cannot be recorded is run as ever, and why is said once: to somebody who listens. */
+static void a_lost_recording_is_told_once(void **state)
+{
+    (void)state;
+    static net ref, far;
+    told t = {0};
+    const zs_ui ui = {.ctx = &t, .log = on_log};
+    uint64_t replays = zs_exec_replays();
+    zs_exec_warn(&ui);
+    assert_int_equal(t.times, 0);
+    build(&ref, zs_backend_find("cpu-ref"), 0);
+    far_lose_recording(true);
+    for (int k = 0; k < 2; k++) {
+        build(&far, &far_f32, 0);
+        for (uint64_t i = 0; i < 3; i++) {
+            size_t before = far_counted().kernels;
+            run(&far, i);
+            run(&ref, i);
+            assert_true(far_counted().kernels > before);
+            assert_memory_equal(zs_exec_output(ref.e, "y"), zs_exec_output(far.e, "y"),
+                                IMAGE * sizeof(float));
+        }
+        assert_int_equal(far_counted().tapes, 0);
+        done(&far);
+        zs_exec_warn(NULL);
+        zs_exec_warn(&ui);
+        assert_int_equal(t.times, 1);
+    }
+    assert_non_null(strstr(t.text, "far "));
+    assert_non_null(strstr(t.text, "something in it is not allowed"));
+    assert_int_equal(zs_exec_replays(), replays);
+    far_lose_recording(false);
+    build(&far, &far_f32, 0);
+    for (uint64_t i = 0; i < 3; i++)
+        run(&far, i);
+    assert_int_equal(zs_exec_replays(), replays + 2);
+    done(&far);
+    done(&ref);
+}
+
 /* Only what was asked for is uploaded, with the step; the rest keeps its numbers over there. */
 static void inputs_are_uploaded_when_asked_for(void **state)
 {
@@ -469,6 +522,7 @@ int main(void)
         cmocka_unit_test(half_precision_is_near_and_modes_agree),
         cmocka_unit_test(casts_are_few_and_shared),
         cmocka_unit_test(the_node_where_backends_part_is_named),
+        cmocka_unit_test(a_lost_recording_is_told_once),
         cmocka_unit_test(recorded_once_and_again_for_other_buffers),
         cmocka_unit_test(inputs_are_uploaded_when_asked_for),
         cmocka_unit_test(packed_weights_follow_their_version),
