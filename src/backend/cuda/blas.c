@@ -127,6 +127,16 @@ static bool preference(cublasLtMatmulPreference_t *out, int64_t align)
     return ok;
 }
 
+/* Leaves out those that come with a failure; returns how many are left. */
+static int keep_good(cublasLtMatmulHeuristicResult_t *list, int n)
+{
+    int good = 0;
+    for (int i = 0; i < n; i++)
+        if (list[i].state == CUBLAS_STATUS_SUCCESS)
+            list[good++] = list[i];
+    return good;
+}
+
 /* How many algorithms were found, best guess first. */
 static int candidates(cublasLtMatmulHeuristicResult_t out[CANDIDATES], const product *p,
                       int64_t align)
@@ -139,7 +149,7 @@ static int candidates(cublasLtMatmulHeuristicResult_t out[CANDIDATES], const pro
                                        CANDIDATES, out, &n) != CUBLAS_STATUS_SUCCESS)
         n = 0;
     (void)cublasLtMatmulPreferenceDestroy(pref);
-    return n;
+    return keep_good(out, n);
 }
 
 static cublasStatus_t multiply(const product *p, const zs_blas *g, const zs_blas_args *a,

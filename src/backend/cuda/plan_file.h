@@ -10,8 +10,9 @@
 enum { ZS_PLAN_TAG = 160 };
 
 /* The choices on one device among what one version of a library offers, in $ZSEM_CACHE,
- * $XDG_CACHE_HOME/zsem or ~/.cache/zsem: a line each, key, tab and tag; the last line of a key
- * holds. A file that cannot be read, or lines that make no sense, are as if they were not there. */
+ * $XDG_CACHE_HOME/zsem or ~/.cache/zsem: a line each, key, tag and their check sum with tabs
+ * between; the last line of a key holds. A file that cannot be read, and lines that make no sense
+ * or are damaged, are as if they were not there. Keys and tags have no tab and no end of a line. */
 typedef struct zs_plan_file {
     char *path; /* NULL: nowhere */
     char *text;
