@@ -275,7 +275,8 @@ static zs_packing packing(const zs_call *c)
 static void pack(const zs_call *c, void *dst)
 {
     conv v = forward_of(c, false);
-    zs_launch_filter(dst, c->in[1].p, v.type, &v.filter, c->queue);
+    if (zs_cuda_enter(NULL) == ZS_OK) /* forms are made before the run does anything else */
+        zs_launch_filter(dst, c->in[1].p, v.type, &v.filter, c->queue);
 }
 
 const zs_packer zs_cuda_conv2d_packer = {packing, pack};
