@@ -17,6 +17,13 @@
 /* Bytes of a zs_rep_fingerprint. */
 enum { ZS_REP_FINGERPRINT = 160 };
 
+/* What something was made for, when that is not in the same bundle: what it is called, and its
+ * zs_rep_fingerprint; or empty. */
+typedef struct zs_maker {
+    char name[64];
+    char fingerprint[ZS_REP_FINGERPRINT];
+} zs_maker;
+
 /* The diffusion process that a network was made for. */
 typedef struct zs_process_config {
     int64_t T;              /* 1..1000000 training timesteps */
@@ -46,11 +53,8 @@ typedef struct zs_model_config {
     int64_t classes;                   /* 2..2^24 that the head of an encoder tells apart, or 0 */
     zs_process_config diffusion;       /* of the generator */
     zs_process_config latent;          /* of the prior */
-    /* The encoder whose representations generator and prior were made for, when it is not in the
-     * same bundle: what it is called, and zs_rep_fingerprint; or empty. */
-    char rep_name[64], rep_fingerprint[ZS_REP_FINGERPRINT];
-    /* Likewise the first stage whose latents the generator was made for. */
-    char latent_name[64], latent_fingerprint[ZS_REP_FINGERPRINT];
+    zs_maker reps;    /* the encoder whose representations generator and prior were made for */
+    zs_maker latents; /* the first stage whose latents the generator was made for */
 } zs_model_config;
 
 /* "linear" betas, T 1000, eps, fixed-large variance, clipped: Diffusion Autoencoders' generator;

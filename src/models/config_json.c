@@ -18,21 +18,23 @@ static const zs_field process_fields[] = {
     OPTIONAL_TEXT(spacing, 8),
     ZS_FIELDS_END};
 
-#define CONFIG_TEXT(member, n, flags)                                               \
-    {                                                                               \
-#member, ZS_TYPE_TEXT, offsetof(zs_model_config, member), 0, 0, n, 0, flags \
+#define NAMED_TEXT(name, member, n, flags)                                       \
+    {                                                                            \
+        name, ZS_TYPE_TEXT, offsetof(zs_model_config, member), 0, 0, n, 0, flags \
     }
+#define CONFIG_TEXT(member, n) NAMED_TEXT(#member, member, n, 0)
+#define MAKER_TEXT(name, member, n) NAMED_TEXT(name, member, n, ZS_FIELD_OPTIONAL)
 
 static const zs_field top_fields[] = {
-    CONFIG_TEXT(name, 64, 0),
+    CONFIG_TEXT(name, 64),
     ZS_FIELD_I64(zs_model_config, image_size, 0, 65536),
     ZS_FIELD_I64(zs_model_config, channels, 0, 64),
-    CONFIG_TEXT(fit, 8, 0),
+    CONFIG_TEXT(fit, 8),
     ZS_FIELD_ROW(ZS_TYPE_I64, zs_model_config, classes, 0, 1 << 24, ZS_FIELD_OPTIONAL),
-    CONFIG_TEXT(rep_name, 64, ZS_FIELD_OPTIONAL),
-    CONFIG_TEXT(rep_fingerprint, ZS_REP_FINGERPRINT, ZS_FIELD_OPTIONAL),
-    CONFIG_TEXT(latent_name, 64, ZS_FIELD_OPTIONAL),
-    CONFIG_TEXT(latent_fingerprint, ZS_REP_FINGERPRINT, ZS_FIELD_OPTIONAL),
+    MAKER_TEXT("rep_name", reps.name, 64),
+    MAKER_TEXT("rep_fingerprint", reps.fingerprint, ZS_REP_FINGERPRINT),
+    MAKER_TEXT("latent_name", latents.name, 64),
+    MAKER_TEXT("latent_fingerprint", latents.fingerprint, ZS_REP_FINGERPRINT),
     ZS_FIELDS_END};
 
 /* ---- out ---- */

@@ -142,7 +142,7 @@ static int infer(zs_model_config *c, const zs_infer *x, const zs_model_options *
     zs_facts_add(x->facts, "architecture", "adm", "names and shapes of the tensors of %s", x->file);
     infer_images(c, x);
     if (c->adm.rep_dim)
-        zs_infer_text(x, "pretrained_enc_arch", c->rep_name, sizeof c->rep_name, "");
+        zs_infer_text(x, "pretrained_enc_arch", c->reps.name, sizeof c->reps.name, "");
     return ZS_OK;
 }
 

@@ -117,7 +117,7 @@ static int infer(zs_model_config *c, const zs_infer *x, const zs_model_options *
     zs_facts_add(x->facts, "architecture", "dit", "names and shapes of the tensors of %s", x->file);
     zs_facts_addi(x->facts, "image size", c->image_size, "pos_embed and x_embedder");
     if (c->dit.z_dim)
-        zs_infer_text(x, "pretrained_enc_arch", c->rep_name, sizeof c->rep_name, "");
+        zs_infer_text(x, "pretrained_enc_arch", c->reps.name, sizeof c->reps.name, "");
     return ZS_OK;
 }
 

@@ -62,17 +62,114 @@ static void move_rest(zs_model *m, zs_model *part)
     }
 }
 
-/* Both were made for representations of one encoder, as far as they say. */
-static int check_maker(const zs_model_config *a, const zs_model_config *b, const char *path,
+/* Boxes that others are made for: a file says which by a zs_maker, when it lacks the box. */
+static const struct role {
+    zs_box box;
+    const char *called, *makes;
+    size_t at; /* of the zs_maker in a zs_model_config */
+} roles[] = {
+    {ZS_BOX_ENCODER, "encoder", "representations", offsetof(zs_model_config, reps)},
+    {ZS_BOX_FIRST_STAGE, "first stage", "latents", offsetof(zs_model_config, latents)},
+};
+enum { ROLES = sizeof roles / sizeof roles[0] };
+
+static zs_maker *maker_of(zs_model_config *c, const struct role *r)
+{
+    return (zs_maker *)(void *)((char *)c + r->at);
+}
+
+static const zs_maker *made_for(const zs_model_config *c, const struct role *r)
+{
+    return (const zs_maker *)(const void *)((const char *)c + r->at);
+}
+
+static bool has_weights(const zs_model *m, zs_box box)
+{
+    return zs_model_has(m, box) && m->boxes >> box & 1u;
+}
+
+/* The box of `from` is the one that `made` says it was made for; `path` is the file that brings one
+ * of them to the other. */
+static int check_made(zs_model *from, const zs_model_config *made, const struct role *r,
+                      const char *path, zs_error *err)
+{
+    char print[ZS_REP_FINGERPRINT] = "";
+    const zs_maker *by = made_for(made, r);
+    if (!by->fingerprint[0] || !has_weights(from, r->box))
+        return ZS_OK;
+    int status = zs_rep_fingerprint(print, from, r->box, err);
+    if (status == ZS_OK && !zs_rep_same(print, by->fingerprint))
+        status = zs_fail(err, ZS_E_INVALID,
+                         "%s does not go with the files before it: what was made for the %s of %s "
+                         "is joined with another %s, %s; use files that were made with one",
+                         path, r->makes, by->name, r->called, from->brought[r->box]);
+    return status;
+}
+
+static int check_boxes(zs_model *m, zs_model *part, const char *path, zs_error *err)
+{
+    int status = ZS_OK;
+    for (size_t i = 0; status == ZS_OK && i < ROLES; i++) {
+        status = check_made(m, &part->config, &roles[i], path, err);
+        if (status == ZS_OK)
+            status = check_made(part, &m->config, &roles[i], path, err);
+    }
+    return status;
+}
+
+/* Both were made for one encoder and one first stage, as far as they say; the joint configuration
+ * says what either does. */
+static int join_makers(zs_model_config *out, const zs_model_config *part, const char *path,
                        zs_error *err)
 {
-    if (!a->rep_fingerprint[0] || !b->rep_fingerprint[0] ||
-        zs_rep_same(a->rep_fingerprint, b->rep_fingerprint))
-        return ZS_OK;
-    return zs_fail(err, ZS_E_INVALID,
-                   "%s was made for representations of %s, and the files before it for those of "
-                   "another encoder, %s; use files that were made with one",
-                   path, b->rep_name, a->rep_name);
+    for (size_t i = 0; i < ROLES; i++) {
+        zs_maker *ours = maker_of(out, &roles[i]);
+        const zs_maker *theirs = made_for(part, &roles[i]);
+        if (!ours->fingerprint[0]) {
+            *ours = theirs->name[0] || theirs->fingerprint[0] ? *theirs : *ours;
+            continue;
+        }
+        if (theirs->fingerprint[0] && !zs_rep_same(ours->fingerprint, theirs->fingerprint))
+            return zs_fail(err, ZS_E_INVALID,
+                           "%s was made for %s of %s, and the files before it for those of "
+                           "another %s, %s; use files that were made with one",
+                           path, roles[i].makes, theirs->name, roles[i].called, ours->name);
+    }
+    return ZS_OK;
+}
+
+/* What is left of m in c is used with boxes that are not: c notes which. */
+static int note_makers(zs_model_config *c, zs_model *m, unsigned boxes, const char *path,
+                       zs_error *err)
+{
+    int status = ZS_OK;
+    for (size_t i = 0; status == ZS_OK && i < ROLES; i++) {
+        zs_maker *by = maker_of(c, &roles[i]);
+        if (boxes >> roles[i].box & 1u || by->fingerprint[0] || !has_weights(m, roles[i].box))
+            continue;
+        status = zs_rep_fingerprint(by->fingerprint, m, roles[i].box, err);
+        (void)snprintf(by->name, sizeof by->name, "%s", c->name[0] ? c->name : path);
+    }
+    return status;
+}
+
+/* How messages call the boxes that a file brings. */
+static void name_boxes(zs_model *m, const char *path)
+{
+    for (size_t i = 0; i < ROLES; i++) {
+        char *name = m->brought[roles[i].box];
+        if (has_weights(m, roles[i].box))
+            (void)snprintf(name, sizeof m->brought[0], "%s",
+                           m->config.name[0] ? m->config.name : path);
+    }
+}
+
+/* The first file to bring a box is the one that counts. */
+static void take_names(zs_model *m, const zs_model *part)
+{
+    for (int b = 0; b < ZS_BOX_COUNT; b++)
+        if (!m->brought[b][0])
+            memcpy(m->brought[b], part->brought[b], sizeof m->brought[b]);
 }
 
 /* A prior's file may bring along the encoder that an earlier file held: the same network with the
@@ -116,16 +213,7 @@ static int join_configs(zs_model_config *out, const zs_model *m, const zs_model 
         zs_model_config_take(out, box, &part->config);
     }
     out->classes = 0; /* what tells them apart is no part of the representation */
-    int status = check_maker(out, &part->config, path, err);
-    if (!out->rep_fingerprint[0]) {
-        memcpy(out->rep_name, part->config.rep_name, sizeof out->rep_name);
-        memcpy(out->rep_fingerprint, part->config.rep_fingerprint, sizeof out->rep_fingerprint);
-    }
-    if (!out->latent_fingerprint[0]) {
-        memcpy(out->latent_name, part->config.latent_name, sizeof out->latent_name);
-        memcpy(out->latent_fingerprint, part->config.latent_fingerprint,
-               sizeof out->latent_fingerprint);
-    }
+    int status = join_makers(out, &part->config, path, err);
     if (status == ZS_OK && zs_model_config_validate(out, &why) < 0)
         status = zs_fail(err, ZS_E_INVALID, "%s does not go with the files before it: %s", path,
                          why.message);
@@ -173,11 +261,6 @@ static int rebuild(zs_model *m, const zs_model *other, const zs_model_config *c,
     return ZS_OK;
 }
 
-static bool has_weights(const zs_model *m, zs_box box)
-{
-    return zs_model_has(m, box) && m->boxes >> box & 1u;
-}
-
 /* They are of use to a prior and to a probe. */
 static void drop_stats(zs_model *m)
 {
@@ -190,7 +273,6 @@ int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
 {
     zs_model_config c = m->config;
     bool dropped = false, left = false;
-    int status = ZS_OK;
     if (!(boxes >> ZS_BOX_PROBE & 1u))
         zs_probe_free(&m->probe);
     if (!(boxes & (1u << ZS_BOX_PRIOR | 1u << ZS_BOX_PROBE)))
@@ -208,78 +290,19 @@ int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
         return zs_fail(err, ZS_E_INVALID, "%s has none of the boxes that are asked of it%s", path,
                        m->probe ? "; a probe comes with the encoder, as in FILE:encoder+probe"
                                 : "");
-    if (!(boxes >> ZS_BOX_ENCODER & 1u) && !c.rep_fingerprint[0] &&
-        has_weights(m, ZS_BOX_ENCODER)) {
-        status = zs_rep_fingerprint(c.rep_fingerprint, m, err);
-        (void)snprintf(c.rep_name, sizeof c.rep_name, "%s", c.name[0] ? c.name : path);
-    }
-    if (!(boxes >> ZS_BOX_FIRST_STAGE & 1u) && !c.latent_fingerprint[0] &&
-        has_weights(m, ZS_BOX_FIRST_STAGE) && status == ZS_OK) {
-        status = zs_latent_fingerprint(c.latent_fingerprint, m, err);
-        (void)snprintf(c.latent_name, sizeof c.latent_name, "%s", c.name[0] ? c.name : path);
-    }
+    int status = note_makers(&c, m, boxes, path, err);
     return status < 0 ? status : rebuild(m, NULL, &c, err);
-}
-
-/* The encoder of `from` is the one that `made` says it was made for; `path` is the file that brings
- * one of them to the other. */
-static int check_encoder(zs_model *from, const zs_model_config *made, const char *path,
-                         zs_error *err)
-{
-    char print[ZS_REP_FINGERPRINT] = "";
-    if (!made->rep_fingerprint[0] || !has_weights(from, ZS_BOX_ENCODER))
-        return ZS_OK;
-    int status = zs_rep_fingerprint(print, from, err);
-    if (status == ZS_OK && !zs_rep_same(print, made->rep_fingerprint))
-        status = zs_fail(err, ZS_E_INVALID,
-                         "%s does not go with the files before it: what was made for "
-                         "representations of %s is joined with another encoder, %s; use files that "
-                         "were made with one",
-                         path, made->rep_name, from->encoder_name);
-    return status;
-}
-
-/* Likewise the first stage. */
-static int check_first_stage(zs_model *from, const zs_model_config *made, const char *path,
-                             zs_error *err)
-{
-    char print[ZS_REP_FINGERPRINT] = "";
-    if (!made->latent_fingerprint[0] || !has_weights(from, ZS_BOX_FIRST_STAGE))
-        return ZS_OK;
-    int status = zs_latent_fingerprint(print, from, err);
-    if (status == ZS_OK && !zs_rep_same(print, made->latent_fingerprint))
-        status =
-            zs_fail(err, ZS_E_INVALID,
-                    "%s does not go with the files before it: a generator for the latents of %s "
-                    "is joined with another first stage; use the one that it was trained with",
-                    path, made->latent_name);
-    return status;
-}
-
-/* How messages call the encoder that a file brings. */
-static void name_encoder(zs_model *m, const char *path)
-{
-    if (has_weights(m, ZS_BOX_ENCODER))
-        (void)snprintf(m->encoder_name, sizeof m->encoder_name, "%s",
-                       m->config.name[0] ? m->config.name : path);
 }
 
 int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
 {
     zs_model_config c;
     int status = ZS_OK;
-    bool fresh = has_weights(part, ZS_BOX_ENCODER) && !has_weights(m, ZS_BOX_ENCODER);
-    name_encoder(part, path);
+    name_boxes(part, path);
     if (!m->params) {
         move(m, part);
     } else {
-        status = check_encoder(m, &part->config, path, err);
-        if (status == ZS_OK)
-            status = check_encoder(part, &m->config, path, err);
-        if (status == ZS_OK)
-            status = check_first_stage(m, &part->config, path, err);
-        if (status == ZS_OK)
-            status = check_first_stage(part, &m->config, path, err);
+        status = check_boxes(m, part, path, err);
         if (status == ZS_OK)
             status = check_stats(m, part, path, err);
         if (status == ZS_OK)
@@ -287,9 +310,9 @@ int zs_model_join(zs_model *m, zs_model *part, const char *path, zs_error *err)
         if (status == ZS_OK)
             status = rebuild(m, part, &c, err);
     }
-    if (status == ZS_OK && fresh)
-        memcpy(m->encoder_name, part->encoder_name, sizeof m->encoder_name);
-    if (status == ZS_OK)
-        move_rest(m, part);
-    return status;
+    if (status < 0)
+        return status;
+    take_names(m, part);
+    move_rest(m, part);
+    return ZS_OK;
 }

@@ -55,8 +55,9 @@ struct zs_model {
     zs_probe *probe; /* or NULL */
     json_t *extra;
     zs_facts facts;
-    char *label;           /* for messages: the spec it was opened from */
-    char encoder_name[64]; /* for messages: the bundle or file that brought its encoder */
+    char *label;                    /* for messages: the spec it was opened from */
+    char brought[ZS_BOX_COUNT][64]; /* for messages: the bundle or file that brought a box on which
+                                       others depend */
     const zs_backend *backend;
     unsigned exec_flags;
     zs_node_hook hook;

@@ -57,48 +57,55 @@ static int precise(zs_model **out, zs_model **owned, zs_model *m, zs_error *err)
     return status;
 }
 
-/* What the encoder, or the first stage, of m makes of the picture x. */
-static int see(zs_model *m, float *out, const float *x, zs_shape xs, bool latents, zs_error *err)
+/* The picture that a box of m is shown, and how many numbers become of it. */
+typedef struct view {
+    zs_box box;
+    zs_shape picture;
+    int64_t numbers;
+} view;
+
+static int choose_view(view *v, const zs_model *m, zs_box box, zs_error *err)
+{
+    const zs_model_config *c = &m->config;
+    zs_ports p;
+    if (!zs_model_config_ports(c, box, &p))
+        return zs_fail(err, ZS_E_INVALID, "%s has no %s to be recognised by", m->label,
+                       zs_box_name(box));
+    bool latents = box == ZS_BOX_FIRST_STAGE;
+    int64_t side = latents ? LATENTS * p.unit : picture_side(c, &p);
+    *v = (view){.box = box,
+                .picture = zs_shape4(1, side, side, p.in_channels),
+                .numbers = latents ? LATENTS * LATENTS * p.out_channels : p.z_dim};
+    return ZS_OK;
+}
+
+/* What the box makes of the picture x. */
+static int see(zs_model *m, const view *v, float *out, const float *x, zs_error *err)
 {
     zs_model *owned, *eye;
     int status = precise(&eye, &owned, m, err);
     if (status == ZS_OK)
-        status = latents ? zs_model_to_latents(eye, out, x, xs, NULL, err)
-                         : zs_model_encode(eye, out, x, xs, err);
+        status = v->box == ZS_BOX_FIRST_STAGE
+                     ? zs_model_to_latents(eye, out, x, v->picture, NULL, err)
+                     : zs_model_encode(eye, out, x, v->picture, err);
     zs_model_close(&owned);
     return status;
 }
 
-int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err)
+int zs_rep_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_box box, zs_error *err)
 {
-    const zs_model_config *c = zs_model_configuration(m);
-    zs_ports p;
-    (void)zs_model_config_ports(c, ZS_BOX_ENCODER, &p);
-    int64_t side = picture_side(c, &p), dim = zs_model_config_z_dim(c);
-    size_t pixels = (size_t)(side * side * p.in_channels);
-    float *x = zs_alloc(pixels + (size_t)dim, sizeof *x), *z = x ? x + pixels : NULL;
+    view v = {.box = box};
+    int status = choose_view(&v, m, box, err);
+    if (status < 0)
+        return status;
+    size_t pixels = (size_t)zs_shape_numel(&v.picture), all = pixels + (size_t)v.numbers;
+    float *x = zs_alloc(all, sizeof *x);
     if (!x)
-        return zs_fail_nomem(err, (pixels + (size_t)dim) * sizeof *x, "a picture");
-    draw_picture(x, side, p.in_channels);
-    int status = see(m, z, x, zs_shape4(1, side, side, p.in_channels), false, err);
+        return zs_fail_nomem(err, all * sizeof *x, "a picture");
+    draw_picture(x, v.picture.d[1], v.picture.d[3]);
+    status = see(m, &v, x + pixels, x, err);
     if (status == ZS_OK)
-        print_some(out, z, dim);
-    zs_free(x);
-    return status;
-}
-
-int zs_latent_fingerprint(char out[ZS_REP_FINGERPRINT], zs_model *m, zs_error *err)
-{
-    const zs_vae_config *c = &zs_model_configuration(m)->vae;
-    int64_t side = (int64_t)LATENTS << (c->levels > 0 ? c->levels - 1 : 0);
-    int64_t pixels = side * side * c->channels, dim = LATENTS * LATENTS * c->latent_channels;
-    float *x = zs_alloc((size_t)(pixels + dim), sizeof *x);
-    if (!x)
-        return zs_fail_nomem(err, (size_t)(pixels + dim) * sizeof *x, "a picture");
-    draw_picture(x, side, c->channels);
-    int status = see(m, x + pixels, x, zs_shape4(1, side, side, c->channels), true, err);
-    if (status == ZS_OK)
-        print_some(out, x + pixels, dim);
+        print_some(out, x + pixels, v.numbers);
     zs_free(x);
     return status;
 }

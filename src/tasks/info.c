@@ -42,15 +42,20 @@ static void add_boxes(zs_task_env *env, const zs_model *m)
 static void add_makers(zs_task_env *env, const zs_model *m)
 {
     const zs_model_config *c = zs_model_configuration(m);
-    if (c->rep_fingerprint[0] && !zs_model_has(m, ZS_BOX_ENCODER)) {
-        zs_strbuf_addf(env->text, "  %-24s %-32s join the encoder with a comma\n",
-                       "made for codes of", c->rep_name);
-        zs_result_set(env, "made_for", zs_json_text(c->rep_name));
-    }
-    if (c->latent_fingerprint[0] && !zs_model_has(m, ZS_BOX_FIRST_STAGE)) {
-        zs_strbuf_addf(env->text, "  %-24s %-32s join the first stage with a comma\n",
-                       "made for latents of", c->latent_name);
-        zs_result_set(env, "made_for_latents", zs_json_text(c->latent_name));
+    const struct {
+        const zs_maker *by;
+        zs_box box;
+        const char *what, *called, *key;
+    } rows[] = {
+        {&c->reps, ZS_BOX_ENCODER, "made for codes of", "encoder", "made_for"},
+        {&c->latents, ZS_BOX_FIRST_STAGE, "made for latents of", "first stage", "made_for_latents"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (!rows[i].by->fingerprint[0] || zs_model_has(m, rows[i].box))
+            continue;
+        zs_strbuf_addf(env->text, "  %-24s %-32s join the %s with a comma\n", rows[i].what,
+                       rows[i].by->name, rows[i].called);
+        zs_result_set(env, rows[i].key, zs_json_text(rows[i].by->name));
     }
 }
 

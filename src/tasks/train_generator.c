@@ -41,11 +41,13 @@ static int open_encoder(zs_train_config *c, zs_task_env *env, const char *spec)
                          "--set channels= or choose another preset",
                          spec, (long long)e->channels, (long long)p.channels);
     if (status == ZS_OK)
-        status = zs_rep_fingerprint(c->model.rep_fingerprint, c->encoder, env->err);
+        status =
+            zs_rep_fingerprint(c->model.reps.fingerprint, c->encoder, ZS_BOX_ENCODER, env->err);
     if (status < 0)
         return status;
     c->base_name = spec;
-    (void)snprintf(c->model.rep_name, sizeof c->model.rep_name, "%s", e->name[0] ? e->name : spec);
+    (void)snprintf(c->model.reps.name, sizeof c->model.reps.name, "%s",
+                   e->name[0] ? e->name : spec);
     return zs_model_config_condition(&c->model, zs_model_config_z_dim(e), 0, env->err);
 }
 
@@ -74,8 +76,9 @@ static int open_first_stage(zs_train_config *c, zs_task_env *env)
                          "another first stage or preset",
                          spec, (long long)v->latent_channels, (long long)c->model.channels);
     if (status == ZS_OK)
-        status = zs_latent_fingerprint(c->model.latent_fingerprint, c->first_stage, env->err);
-    (void)snprintf(c->model.latent_name, sizeof c->model.latent_name, "%s", spec);
+        status = zs_rep_fingerprint(c->model.latents.fingerprint, c->first_stage,
+                                    ZS_BOX_FIRST_STAGE, env->err);
+    (void)snprintf(c->model.latents.name, sizeof c->model.latents.name, "%s", spec);
     return status;
 }
 

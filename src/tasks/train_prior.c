@@ -56,13 +56,13 @@ static int find_preset(zs_preset *p, zs_task_env *env, const zs_model_config *c)
  * of an autoencoder joins it, unless it is wanted alone. */
 static int take_boxes(zs_train_config *c, zs_model *base, zs_task_env *env)
 {
-    char name[sizeof c->model.rep_name];
+    char name[sizeof c->model.reps.name];
     if (zs_model_config_joint(&c->model) && !zs_opt_flag(env, "alone"))
         return ZS_OK;
     (void)snprintf(name, sizeof name, "%s", c->model.name[0] ? c->model.name : c->base_name);
     c->model = (zs_model_config){0};
-    memcpy(c->model.rep_name, name, sizeof name);
-    return zs_rep_fingerprint(c->model.rep_fingerprint, base, env->err);
+    memcpy(c->model.reps.name, name, sizeof name);
+    return zs_rep_fingerprint(c->model.reps.fingerprint, base, ZS_BOX_ENCODER, env->err);
 }
 
 static void fill_from_preset(zs_train_config *c, const zs_preset *p, int64_t z_dim)

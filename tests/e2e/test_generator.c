@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "tests/e2e/trainkit.h"
+#include "tests/unit/must.h"
 
 enum { PER_CLASS = 6, SIZE = TINY, BATCH = 4, STEPS = 12, CLASSES = 2, DIM = 6 };
 
@@ -44,8 +45,8 @@ static zs_train_config tiny_run(const char *out, zs_model *encoder, int64_t clas
     c.model = tiny_adm(SIZE);
     c.encoder = encoder;
     if (encoder) {
-        (void)snprintf(c.model.rep_name, sizeof c.model.rep_name, "tiny");
-        assert_int_equal(zs_rep_fingerprint(c.model.rep_fingerprint, encoder, &err), ZS_OK);
+        (void)snprintf(c.model.reps.name, sizeof c.model.reps.name, "tiny");
+        must(zs_rep_fingerprint(c.model.reps.fingerprint, encoder, ZS_BOX_ENCODER, &err), &err);
     }
     assert_int_equal(zs_model_config_condition(&c.model, encoder ? DIM : 0, classes, &err), ZS_OK);
     c.optim.lr = 1e-2;
@@ -121,7 +122,7 @@ static void joins_with_its_encoder_alone(void **state)
     tiny_open_refused(tiny_joined("ae.safetensors:prior", "whole"), "none of the boxes");
     m = tiny_open(scratch_path("ae.safetensors:generator"));
     assert_false(zs_model_has(m, ZS_BOX_ENCODER));
-    assert_true(zs_model_configuration(m)->rep_fingerprint[0] != 0);
+    assert_true(zs_model_configuration(m)->reps.fingerprint[0] != 0);
     zs_model_close(&m);
 }
 

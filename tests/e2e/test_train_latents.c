@@ -49,8 +49,9 @@ static void make_run(zs_train_config *c, const char *stage, const char *out)
     *c = zs_train_defaults();
     c->model = tiny_adm(LATENTS);
     c->first_stage = tiny_open(scratch_path("%s", stage));
-    must(zs_latent_fingerprint(c->model.latent_fingerprint, c->first_stage, &err), &err);
-    (void)snprintf(c->model.latent_name, sizeof c->model.latent_name, "%s", stage);
+    must(zs_rep_fingerprint(c->model.latents.fingerprint, c->first_stage, ZS_BOX_FIRST_STAGE, &err),
+         &err);
+    (void)snprintf(c->model.latents.name, sizeof c->model.latents.name, "%s", stage);
     c->optim.lr = 1e-2;
     c->batch = BATCH;
     c->images = BATCH * STEPS;
@@ -92,7 +93,7 @@ static void knows_its_first_stage(void **state)
     zs_model *m = tiny_open(tiny_joined("mine", stages[0]));
     assert_true(zs_model_has(m, ZS_BOX_FIRST_STAGE) && zs_model_has(m, ZS_BOX_GENERATOR));
     zs_model_close(&m);
-    tiny_open_refused(tiny_joined("mine", stages[1]), "another first stage");
+    tiny_open_refused(tiny_joined("mine", stages[1]), "joined with another first stage, ");
     tiny_open_refused(tiny_joined(stages[1], "mine"), "latents of first.safetensors");
 }
 

@@ -79,8 +79,8 @@ static void stands_alone(void **state)
     assert_true(zs_model_has(m, ZS_BOX_PRIOR) && !zs_model_has(m, ZS_BOX_ENCODER));
     assert_int_equal(c->rdm.classes, 1);
     assert_false(c->rdm.conditional);
-    assert_string_equal(c->rep_name, "tiny");
-    assert_true(c->rep_fingerprint[0]);
+    assert_string_equal(c->reps.name, "tiny");
+    assert_true(c->reps.fingerprint[0]);
     zs_model_close(&m);
 }
 

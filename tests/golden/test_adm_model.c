@@ -46,7 +46,7 @@ static void knows_what_it_is(void **state)
     assert_memory_equal(&c->adm, &net_adm, sizeof net_adm);
     assert_string_equal(c->diffusion.variance, "learned");
     assert_true(c->diffusion.clip);
-    assert_string_equal(c->rep_name, "mocov3_vit_base");
+    assert_string_equal(c->reps.name, "mocov3_vit_base");
     zs_model_close(&m);
 }
 

@@ -50,7 +50,7 @@ static void opens_the_authors_file(void **state)
     assert_int_equal(c->channels, CH);
     assert_string_equal(c->diffusion.variance, "learned");
     assert_false(c->diffusion.clip);
-    assert_string_equal(c->rep_name, "mocov3_vit_base");
+    assert_string_equal(c->reps.name, "mocov3_vit_base");
     assert_int_equal(zs_model_eps(m, got, x, s, t, &(zs_cond){.z = rep}, &err), ZS_OK);
     golden_agrees(f, "fwd.out", "model", got, 4 * IMAGE, 1e-4);
     float *both = golden_f32(f, "cfg.rep", &n);
