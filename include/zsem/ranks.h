@@ -26,7 +26,8 @@ extern "C" {
  * that do not call this stay processes of their own under any launcher. */
 ZS_API ZS_NODISCARD int zs_ranks_join(zs_error *err);
 
-/* This process among all: 0 for one that is alone; and how many there are. */
+/* This process among all: 0 for one that is alone; and how many there are. The first needs no
+ * zs_ranks_join: it is what the launcher says until then. */
 ZS_API int zs_ranks_index(void);
 ZS_API int zs_ranks_count(void);
 

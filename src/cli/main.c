@@ -45,6 +45,25 @@ static void prepare_ranks(void)
         cli_signals_speak("\nzsem: stopping and saving; press Ctrl-C again to give up now\n");
 }
 
+/* What every process of a launcher knows is said by one of them: help of a command, or of all. */
+static int print_help(const zs_task_info *task)
+{
+    if (!zs_ranks_speaks())
+        return CLI_OK;
+    if (task)
+        cli_help_task(task);
+    else
+        cli_help();
+    return finish_stdout();
+}
+
+static int print_version(void)
+{
+    if (zs_ranks_speaks())
+        printf("zsem %s\n", zs_version());
+    return finish_stdout();
+}
+
 static int run_task(int argc, char **argv)
 {
     zs_error err = {0};
@@ -58,8 +77,7 @@ static int run_task(int argc, char **argv)
     if (r == 0)
         r = cli_parse(call, &opt, zs_task_find(argv[1]), argc, argv, &err);
     if (r > 0) {
-        cli_help_task(zs_task_find(argv[1]));
-        status = finish_stdout();
+        status = print_help(zs_task_find(argv[1]));
     } else {
         zs_ui ui = cli_progress_start(&opt);
         if (r == 0)
@@ -77,18 +95,14 @@ static int run_task(int argc, char **argv)
 int main(int argc, char **argv)
 {
     cli_signals_install();
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-        strcmp(argv[1], "help") == 0) {
-        if (argc > 2 && zs_task_find(argv[2]))
-            cli_help_task(zs_task_find(argv[2]));
-        else
-            cli_help();
-        int status = finish_stdout();
-        return argc < 2 ? CLI_FAILED : status;
+    if (argc < 2) { /* only who speaks fails: launchers end the others when one does */
+        int status = print_help(NULL);
+        return zs_ranks_speaks() ? CLI_FAILED : status;
     }
-    if (strcmp(argv[1], "--version") == 0) {
-        printf("zsem %s\n", zs_version());
-        return finish_stdout();
-    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0)
+        return print_help(argc > 2 ? zs_task_find(argv[2]) : NULL);
+    if (strcmp(argv[1], "--version") == 0)
+        return print_version();
     return run_task(argc, argv);
 }

@@ -36,8 +36,9 @@ static const struct launcher {
 
 static struct {
     const struct launcher *launcher; /* NULL: none */
-    int claimed_rank, claimed_size;  /* as the launcher has it */
+    int claimed_rank, claimed_size;  /* as the launcher has it; size 0: nobody has looked */
     int claimed_local;               /* rank on this machine */
+    bool joined;                     /* or tried to */
     bool stranded;                   /* no message was ever sent: others know nothing of this one */
     zs_comm *comm;
 } world;
@@ -59,6 +60,8 @@ static int number_of(const char *name, int otherwise)
 static void find_launcher(void)
 {
     const char *alone = getenv("ZSEM_ALONE");
+    if (world.claimed_size > 0)
+        return;
     world.claimed_size = 1;
     if (alone && *alone) /* a launcher of processes that have nothing to do with each other */
         return;
@@ -187,11 +190,12 @@ int zs_ranks_join(zs_error *err)
     zs_comm_place me = {0};
     zs_error own = {0};
     char why[256] = "";
-    if (world.launcher)
-        return world.comm ? ZS_OK : zs_fail(err, ZS_E_INVALID, "there are no other processes");
     find_launcher();
-    if (!world.launcher)
+    if (!world.launcher || world.comm)
         return ZS_OK;
+    if (world.joined)
+        return zs_fail(err, ZS_E_INVALID, "there are no other processes");
+    world.joined = true;
     int status = load(&d, &own);
     if (status == ZS_OK)
         status = check_slurm(&own);
@@ -212,6 +216,7 @@ int zs_ranks_join(zs_error *err)
 
 int zs_ranks_index(void)
 {
+    find_launcher();
     return world.comm ? zs_comm_rank(world.comm) : world.claimed_rank;
 }
 

@@ -10,6 +10,18 @@ env OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=2 ZSEM_MODULES="$dir" "$ZSEM" tr
 check 'the others say nothing' test ! -s "$dir/.out"
 accept env OMPI_COMM_WORLD_SIZE=4 ZSEM_ALONE=1 ZSEM_MODULES="$dir" "$ZSEM" info share/fashion32.safetensors
 
+# what each of them knows is said by one
+for asked in --help --version 'help train'; do
+    for rank in 0 2; do # word splitting is wanted
+        OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=$rank "$ZSEM" $asked >"$dir/said$rank" 2>&1
+    done
+    check "rank 0 answers $asked" grep -q zsem "$dir/said0"
+    check "the others do not: $asked" test ! -s "$dir/said2"
+done
+OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=2 "$ZSEM" >"$dir/.out" 2>&1
+check 'without a command the others let one speak' test "$?" -eq 0
+check 'and say nothing themselves' test ! -s "$dir/.out"
+
 if ! command -v mpirun >/dev/null || [ ! -r "$(dirname "$ZSEM")/zsem-mpi.so" ]; then
     echo 'SKIPPED: no mpirun or no MPI module; scripts/setup mpi installs what is missing'
     finish
@@ -19,6 +31,12 @@ fi
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export ASAN_OPTIONS=detect_leaks=0 # Open MPI's own
 ranks=(mpirun --bind-to none -n)
+for asked in '--help' 'train --help'; do
+    "${ranks[@]}" 3 "$ZSEM" $asked >"$dir/said" 2>&1 </dev/null
+    check "one answer to $asked" test "$(grep -c '^usage: ' "$dir/said")" -eq 1
+done
+"${ranks[@]}" 3 "$ZSEM" train --nonsense 1 >"$dir/said" 2>&1 </dev/null
+check 'one sentence about a wrong option' test "$(grep -c '^zsem: ' "$dir/said")" -eq 1
 refuse 'mpiexec started 4 processes' 'finds 1' -- env PMI_SIZE=4 PMI_RANK=0 "$ZSEM" info share/fashion32.safetensors
 
 cp -r share/images "$dir/pictures"
