@@ -74,6 +74,7 @@ int zs_comm_broadcast(zs_comm *c, void *p, size_t n, zs_error *err);
 /* Rows of this rank when n rows are shared out in whole blocks of `block`: as those that compute
  * rows in such blocks get the same bits for any number of ranks. */
 zs_part zs_comm_rows(const zs_comm *c, int64_t n, int64_t block);
+zs_part zs_comm_rows_of(int64_t n, int64_t block, int rank, int size);
 
 /* Rank 0 gets the rows of the others below `upto`: p holds that many, `row` bytes each. Begins with
  * zs_comm_agree_at_last on `status`, which is that of the work before. */

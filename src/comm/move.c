@@ -43,7 +43,7 @@ int zs_comm_broadcast(zs_comm *c, void *p, size_t n, zs_error *err)
 
 /* ---- collect ---- */
 
-static zs_part rows_of(int64_t n, int64_t block, int rank, int size)
+zs_part zs_comm_rows_of(int64_t n, int64_t block, int rank, int size)
 {
     zs_part blocks = zs_comm_part_of((n + block - 1) / block, rank, size);
     zs_part rows = {blocks.begin * block, blocks.end * block};
@@ -54,7 +54,7 @@ static zs_part rows_of(int64_t n, int64_t block, int rank, int size)
 
 zs_part zs_comm_rows(const zs_comm *c, int64_t n, int64_t block)
 {
-    return rows_of(n, block, zs_comm_rank(c), zs_comm_size(c));
+    return zs_comm_rows_of(n, block, zs_comm_rank(c), zs_comm_size(c));
 }
 
 /* From or to one rank, piece by piece. */
@@ -77,7 +77,7 @@ int zs_comm_collect(zs_comm *c, void *p, int64_t n, int64_t block, int64_t upto,
 {
     status = zs_comm_agree_at_last(c, status, err);
     for (int i = 1; status == ZS_OK && i < zs_comm_size(c); i++) {
-        zs_part r = rows_of(n, block, i, c->me.size);
+        zs_part r = zs_comm_rows_of(n, block, i, c->me.size);
         int64_t end = r.end < upto ? r.end : upto;
         char *at = (char *)p + (size_t)r.begin * row;
         if (r.begin < end && (c->me.rank == 0 || c->me.rank == i))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/codes.h"
+#include "train/codeparts.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BATCH = 64, HEADER = 64 };
+enum { BATCH = 64, HEADER = ZS_CODEPART_HEADER };
 
 /* ---- what codes are made from ---- */
 
@@ -137,7 +138,7 @@ static int read_batch(view *v, int64_t take, zs_error *err)
 typedef struct job {
     zs_codes *out;
     const char *path;
-    char *part; /* "<path>.part": what an interrupted job need not do again */
+    char *part; /* the file of this rank: what an interrupted job need not do again */
     zs_model *m;
     const zs_source *data;
     const zs_ui *ui;
@@ -145,6 +146,7 @@ typedef struct job {
     zs_comm *comm;
     zs_part range; /* rows that this rank encodes */
     int64_t done;  /* of these */
+    bool *there;   /* for each batch: its codes came out of somebody's part */
     FILE *f;       /* the part; NULL on a machine that has no such folder */
 } job;
 
@@ -164,8 +166,9 @@ static float *next_code(const job *j)
     return j->out->z + (j->range.begin + j->done) * j->out->dim;
 }
 
-/* Takes over the rows of a part that belongs to the same codes; others are begun anew. Only whole
- * batches: rows of a batch of another size differ by rounding, and what is trained on them too. */
+/* Takes over the rows of this rank's own part when it belongs to the same codes; else it is begun
+ * anew. Only whole batches: rows of a batch of another size differ by rounding, and what is trained
+ * on them too. */
 static void take_part(job *j)
 {
     char have[HEADER];
@@ -186,6 +189,16 @@ static int part_failed(const job *j, zs_error *err)
     return zs_fail(err, ZS_E_IO, "%s: cannot be written: %s", j->part, strerror(errno));
 }
 
+/* Rows that are there when those that other ranks have written down are counted too. */
+static int64_t take_others(job *j, size_t row)
+{
+    const zs_codeparts p = {
+        .path = j->path, .header = j->header, .rows = all_rows(j), .block = BATCH, .row = row};
+    for (int64_t i = 0; i < j->done; i += BATCH)
+        j->there[i / BATCH] = true;
+    return j->done + zs_codeparts_take(&p, j->range, j->out->z, j->there);
+}
+
 /* The part as it will be appended to: exactly the rows that were taken over. */
 static int open_part(job *j, zs_error *err)
 {
@@ -194,9 +207,11 @@ static int open_part(job *j, zs_error *err)
     if (j->done > 0) {
         if (truncate(j->part, (off_t)HEADER + (off_t)j->done * (off_t)row) != 0)
             return part_failed(j, err);
-        zs_ui_log(j->ui, ZS_LOG_INFO, "%s: going on after %lld of %lld codes", j->path,
-                  (long long)j->done, (long long)own_rows(j));
     }
+    int64_t had = take_others(j, row);
+    if (had > 0)
+        zs_ui_log(j->ui, ZS_LOG_INFO, "%s: going on after %lld of %lld codes", j->path,
+                  (long long)had, (long long)own_rows(j));
     j->f = fopen(j->part, j->done > 0 ? "ab" : "wb");
     if (!j->f && zs_comm_rank(j->comm) > 0) /* the folder is on rank 0's machine alone */
         return ZS_OK;
@@ -222,13 +237,14 @@ static int encode_batch(job *j, view *v, zs_error *err)
 {
     const zs_model_config *c = v->c;
     int64_t left = own_rows(j) - j->done, take = left < BATCH ? left : BATCH;
+    zs_shape xs = zs_shape4(take, c->image_size, c->image_size, c->channels);
     float *z = next_code(j);
     v->first = j->range.begin + j->done;
-    int status = read_batch(v, take, err);
-    if (status == ZS_OK)
-        status = zs_model_encode(j->m, z, v->x,
-                                 zs_shape4(take, c->image_size, c->image_size, c->channels), err);
-    if (status == ZS_OK)
+    bool there = j->there[j->done / BATCH];
+    int status = there ? ZS_OK : read_batch(v, take, err);
+    if (status == ZS_OK && !there)
+        status = zs_model_encode(j->m, z, v->x, xs, err);
+    if (status == ZS_OK && !there)
         status = check_finite(j, z, take, err);
     if (status < 0)
         return status;
@@ -365,12 +381,12 @@ static int open_job(job *j, int views, zs_error *err)
                     .views = views,
                     .dim = zs_model_config_z_dim(zs_model_configuration(j->m))};
     j->range = zs_comm_rows(j->comm, all_rows(j), BATCH);
-    (void)snprintf(j->header, sizeof j->header, "zsem codes part %016" PRIx64 "%31s\n",
+    (void)snprintf(j->header, sizeof j->header, ZS_CODEPART_MAGIC "%016" PRIx64 "%31s\n",
                    zs_codes_fingerprint(j->m, j->data, views), "");
-    int rank = zs_comm_rank(j->comm), size = zs_comm_size(j->comm);
-    j->part = size > 1 ? zs_str_format("%s.part-%d-of-%d", j->path, rank + 1, size)
-                       : zs_str_format("%s.part", j->path);
-    if (!zs_mul_size((size_t)all_rows(j), (size_t)c->dim * sizeof *c->z, &bytes) || !j->part)
+    j->part = zs_codepart_name(j->path, zs_comm_rank(j->comm), zs_comm_size(j->comm));
+    j->there = zs_calloc((size_t)(own_rows(j) / BATCH) + 1, sizeof *j->there);
+    if (!zs_mul_size((size_t)all_rows(j), (size_t)c->dim * sizeof *c->z, &bytes) || !j->part ||
+        !j->there)
         return zs_fail_nomem(err, 0, "codes");
     c->z = zs_alloc(bytes, 1);
     return c->z ? ZS_OK : zs_fail_nomem(err, bytes, "codes");
@@ -399,8 +415,8 @@ static int load(job *j, zs_error *err)
     int status = zs_comm_broadcast(j->comm, &there, sizeof there, err);
     if (status == ZS_OK)
         status = zs_comm_agree_at_last(j->comm, gather(j, there, err), err);
-    if (status == ZS_OK && !there)
-        (void)unlink(j->part);
+    if (status == ZS_OK) /* also of ranks that are no more */
+        zs_codeparts_remove(j->path);
     return status < 0 ? status : zs_comm_broadcast(j->comm, j->out->z, bytes, err);
 }
 
@@ -414,6 +430,7 @@ int zs_codes_load_together(zs_codes *out, const char *path, zs_model *m, const z
     if (status == ZS_OK)
         status = fill_stats(out, m, err);
     zs_free(j.part);
+    zs_free(j.there);
     if (status < 0)
         zs_codes_free(out);
     return status;

@@ -3,7 +3,8 @@
  *
  * The file is safetensors: "z_sem" [views,n,dim] in f32, "label" [n] where the data set has
  * classes, and in the metadata what it was made from. While it is made, finished rows are appended
- * to "<path>.part", so that an interrupted encoding goes on where it stopped. */
+ * to "<path>.part" (train/codeparts.h), so that an interrupted encoding goes on where it
+ * stopped. */
 #ifndef ZS_TRAIN_CODES_H
 #define ZS_TRAIN_CODES_H
 
@@ -36,7 +37,7 @@ int zs_codes_load(zs_codes *out, const char *path, zs_model *m, const zs_source 
                   const zs_ui *ui, zs_error *err);
 
 /* The same by several ranks, each of which encodes a part; rank 0 has the file. Collective. Parts
- * of an interrupted encoding are taken over by as many ranks. */
+ * of an interrupted encoding are taken over by any number of ranks that see them. */
 int zs_codes_load_together(zs_codes *out, const char *path, zs_model *m, const zs_source *data,
                            int views, zs_comm *comm, const zs_ui *ui, zs_error *err);
 

@@ -59,6 +59,59 @@ static void encodes_once(void **state)
     zs_model_close(&m);
 }
 
+/* A part as one of several ranks leaves it behind: codes that nobody would encode like that. */
+static void leave_part(const char *name, const char *header, int64_t rows, float value)
+{
+    FILE *f = fopen(scratch_path("%s", name), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(header, 1, 64, f), 64);
+    for (int64_t i = 0; i < rows * DIM; i++)
+        assert_int_equal(fwrite(&value, sizeof value, 1, f), 1);
+    fclose(f);
+}
+
+/* Codes of 240 rows, four batches: of two ranks the second has those from row 128 on. */
+static void takes_over_from_other_ranks(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    zs_model *m = tiny_open(scratch_path("base.safetensors"));
+    zs_source *s = NULL;
+    zs_codes whole = {0}, rest = {0};
+    const double at = 1.0;
+    const zs_ui stop = tiny_stop_at(&at);
+    char header[65] = "";
+    must(zs_source_open(&s, scratch_path("data"), &err), &err);
+    must(zs_codes_load(&whole, scratch_path("w.safetensors"), m, s, 3, NULL, &err), &err);
+    assert_int_equal(zs_codes_load(&rest, scratch_path("r.safetensors"), m, s, 3, &stop, &err),
+                     ZS_E_CANCELLED);
+    err = (zs_error){0};
+    FILE *f = fopen(scratch_path("r.safetensors.part"), "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(header, 1, 64, f), 64);
+    fclose(f);
+    leave_part("r.safetensors.part-2-of-2", header, 64 + 7, 5.0f); /* one batch and a bit */
+    leave_part("r.safetensors.part-1-of-2", header, 64, 7.0f);     /* its own part comes first */
+    leave_part("r.safetensors.part-9-of-2", header, 1, 9.0f);      /* nobody's */
+    header[20] ^= 1;
+    leave_part("r.safetensors.part-2-of-3", header, 64, 9.0f); /* of other codes */
+    must(zs_codes_load(&rest, scratch_path("r.safetensors"), m, s, 3, NULL, &err), &err);
+    for (int64_t i = 0; i < 3 * IMAGES * DIM; i++) {
+        int64_t row = i / DIM;
+        float want = row >= 128 && row < 192 ? 5.0f : whole.z[i];
+        assert_true(rest.z[i] >= want && rest.z[i] <= want);
+    }
+    assert_false(tiny_exists(scratch_path("r.safetensors.part")));
+    assert_false(tiny_exists(scratch_path("r.safetensors.part-1-of-2")));
+    assert_false(tiny_exists(scratch_path("r.safetensors.part-2-of-2")));
+    assert_false(tiny_exists(scratch_path("r.safetensors.part-2-of-3")));
+    assert_true(tiny_exists(scratch_path("r.safetensors.part-9-of-2")));
+    zs_codes_free(&whole);
+    zs_codes_free(&rest);
+    zs_source_close(&s);
+    zs_model_close(&m);
+}
+
 /* ---- prior ---- */
 
 static zs_train_config prior_run(zs_model *m, const char *out)
@@ -290,11 +343,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(moves),
-        cmocka_unit_test(finds_directions),
-        cmocka_unit_test(encodes_once),
-        cmocka_unit_test(prior_resumes),
-        cmocka_unit_test(probes_and_samples),
+        cmocka_unit_test(moves),         cmocka_unit_test(finds_directions),
+        cmocka_unit_test(encodes_once),  cmocka_unit_test(takes_over_from_other_ranks),
+        cmocka_unit_test(prior_resumes), cmocka_unit_test(probes_and_samples),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, setup, scratch_remove);
