@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "train/checkpoint.h"
 #include "io/tensorwrite.h"
-#include "models/rep.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -187,75 +186,6 @@ int zs_checkpoint_write(const char *path, const zs_train_state *s, const json_t 
 }
 
 /* ---- read ---- */
-
-/* Fingerprints have other last digits on another machine. */
-static bool same_value(const char *key, const json_t *a, const json_t *b)
-{
-    const char *have = json_string_value(a), *want = json_string_value(b);
-    return json_equal(a, b) ||
-           (strstr(key, "_fingerprint") && have && want && zs_rep_same(have, want));
-}
-
-/* The first key of one object whose value is another in the other, or NULL. */
-static const char *first_other(const json_t *a, const json_t *b)
-{
-    const char *key;
-    json_t *v;
-    json_t *object = (json_t *)(uintptr_t)a; /* jansson's iterators only read */
-    json_object_foreach(object, key, v)
-    {
-        if (!same_value(key, json_object_get(b, key), v))
-            return key;
-    }
-    return NULL;
-}
-
-/* Names the first field that differs between two objects, also one that only one of them has, and
- * gives its values, NULL where it is absent; returns 0 when they are equal. */
-static int differs(zs_strbuf *field, const json_t *have, const json_t *want, json_t **h, json_t **w)
-{
-    const char *key = first_other(want, have);
-    if (!key)
-        key = first_other(have, want);
-    if (!key)
-        return 0;
-    *h = json_object_get(have, key);
-    *w = json_object_get(want, key);
-    zs_strbuf_addf(field, "%s%s", field->n ? "." : "", key);
-    if (json_is_object(*h) && json_is_object(*w))
-        (void)differs(field, *h, *w, h, w);
-    return 1;
-}
-
-static char *value_text(const json_t *v)
-{
-    return v ? json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
-}
-
-static int same_part(const json_t *have, const json_t *want, const char *part, const char *where,
-                     zs_error *err)
-{
-    zs_strbuf field = {0};
-    json_t *h = NULL, *w = NULL;
-    if (!differs(&field, json_object_get(have, part), json_object_get(want, part), &h, &w))
-        return ZS_OK;
-    char *was = value_text(h), *is = value_text(w);
-    int status = zs_fail(err, ZS_E_INVALID,
-                         "%s was trained with %s %s, not %s: give the same options to resume, or "
-                         "another --out to start anew",
-                         where, field.s ? field.s : part, was ? was : "unset", is ? is : "unset");
-    free(was); /* jansson's own */
-    free(is);
-    zs_strbuf_free(&field);
-    return status;
-}
-
-int zs_checkpoint_same_config(const json_t *have, const json_t *want, const char *where,
-                              zs_error *err)
-{
-    int status = same_part(have, want, "model", where, err);
-    return status < 0 ? status : same_part(have, want, "train", where, err);
-}
 
 static int damaged(const char *path, const char *what, zs_error *err)
 {

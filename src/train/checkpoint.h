@@ -25,7 +25,8 @@ int zs_checkpoint_read(zs_train_state *s, const char *path, const json_t *config
 int zs_checkpoint_resume(zs_train_state *s, const zs_rundir *d, const json_t *config,
                          const zs_ui *ui, zs_error *err);
 
-/* ZS_OK when "model" and "train" of both configurations are equal; else ZS_E_INVALID as above. */
+/* ZS_OK when "model" and "train" of both configurations are equal; else ZS_E_INVALID as above, with
+ * the option that goes on with the run named too (sameconfig.c). */
 int zs_checkpoint_same_config(const json_t *have, const json_t *want, const char *where,
                               zs_error *err);
 

@@ -287,7 +287,9 @@ static void test_changed(void **state)
     const zs_train_config c = tiny_run(dir);
     zs_train_config d;
     run_to(&c, 3);
-    d = c, d.optim.lr = 2e-3, refuse(&d, "lr 0.001, not 0.002");
+    d = c, d.optim.lr = 2e-3, refuse(&d, "lr 0.001, not 0.002: go on with --set lr=0.001, or");
+    d = c, d.optim.clip = 2.0, refuse(&d, "go on with --set clip=1, or");
+    d = c, d.t_weight = 9.0, refuse(&d, "t_weight 1, not 9.0: go on with --set t_weight=1, or");
     d = c, d.seed = 12, refuse(&d, "seed");
     d = c, d.batch = 12, refuse(&d, "batch 6, not 12");
     d = c, d.dropout = 0.2, refuse(&d, "dropout");

@@ -189,6 +189,51 @@ static void test_other_config(void **state)
     json_decref(other);
 }
 
+/* What a run has, what it is now given, and what goes on with it. */
+static void test_names_the_option(void **state)
+{
+    static const struct {
+        const char *have, *want, *says;
+    } rows[] = {
+        {"{\"train\":{}}", "{\"train\":{\"t_weight\":100.0}}",
+         "t_weight 1, not 100.0: go on with --set t_weight=1, or"},
+        {"{\"train\":{\"t_weight\":5.5}}", "{\"train\":{}}",
+         "t_weight 5.5, not 1: go on with --set t_weight=5.5, or"},
+        {"{\"train\":{\"lr\":0.1}}", "{\"train\":{\"lr\":0.10000000000000002}}",
+         "go on with --set lr=0.1, or"},
+        {"{\"train\":{\"lr\":0.10000000000000002}}", "{\"train\":{\"lr\":0.1}}",
+         "go on with --set lr=0.10000000000000002, or"},
+        {"{\"train\":{\"seed\":\"7\"}}", "{\"train\":{\"seed\":\"8\"}}",
+         "seed \"7\", not \"8\": go on with --seed 7, or"},
+        {"{\"train\":{\"optimizer\":\"adam\"}}", "{\"train\":{\"optimizer\":\"adamw\"}}",
+         "go on with the --preset that it was begun with, or"},
+        {"{\"model\":{\"generator\":{\"channels\":[8,16]}}}",
+         "{\"model\":{\"generator\":{\"channels\":[8]}}}",
+         "generator.channels [8,16], not [8]: go on with --set generator.channels=8,16, or"},
+        {"{\"model\":{\"encoder\":{\"attention_levels\":[]}}}",
+         "{\"model\":{\"encoder\":{\"attention_levels\":[1]}}}",
+         "go on with --set encoder.attention_levels=none, or"},
+        {"{\"model\":{\"prior\":{\"width\":16,\"arch\":\"rdm\"}}}",
+         "{\"model\":{\"prior\":{\"width\":24,\"arch\":\"latent_mlp\"}}}",
+         "prior.arch \"rdm\", not \"latent_mlp\": go on with --arch rdm, or"},
+        {"{\"model\":{\"prior\":{\"width\":16}}}", "{\"model\":{\"prior\":{\"width\":24}}}",
+         "go on with --set width=16, or"},
+        {"{\"model\":{}}", "{\"model\":{\"later\":1}}",
+         "later unset, not 1: go on with the same options, or"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        zs_error err = {0};
+        json_t *have = json_loads(rows[i].have, 0, NULL), *want = json_loads(rows[i].want, 0, NULL);
+        assert_true(have && want);
+        assert_int_equal(zs_checkpoint_same_config(have, want, "run", &err), ZS_E_INVALID);
+        if (!strstr(err.message, rows[i].says))
+            fail_msg("no \"%s\" in: %s", rows[i].says, err.message);
+        json_decref(have);
+        json_decref(want);
+    }
+}
+
 /* An encoder computes other last digits on another machine; another encoder, other numbers. */
 static void test_same_encoder(void **state)
 {
@@ -369,15 +414,11 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_sum_without_gaps),
-        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_flipped_bytes),
-        cmocka_unit_test(test_other_config),
-        cmocka_unit_test(test_same_encoder),
-        cmocka_unit_test(test_not_a_checkpoint),
-        cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_rundir),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_sum_without_gaps),
+        cmocka_unit_test(test_names),         cmocka_unit_test(test_flipped_bytes),
+        cmocka_unit_test(test_other_config),  cmocka_unit_test(test_names_the_option),
+        cmocka_unit_test(test_same_encoder),  cmocka_unit_test(test_not_a_checkpoint),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_rundir),
         cmocka_unit_test(test_log),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
