@@ -269,10 +269,43 @@ static void drop_stats(zs_model *m)
     m->z_mean = m->z_std = NULL;
 }
 
+int zs_model_lacks(const zs_model *m, const char *part, const char *path, zs_error *err)
+{
+    zs_strbuf has = {0};
+    for (int b = 0; b < ZS_BOX_COUNT; b++)
+        if (zs_model_has(m, (zs_box)b))
+            zs_strbuf_addf(&has, "%s%s", has.n ? ", " : "", zs_box_name((zs_box)b));
+    int status = zs_fail(err, ZS_E_INVALID, "%s has no %s; its parts are %s", path, part,
+                         has.s ? has.s : "none");
+    zs_strbuf_free(&has);
+    return status;
+}
+
+/* The parts that are named must be there; a probe may come from elsewhere in the file, but not
+ * alone. */
+static int check_parts(const zs_model *m, unsigned boxes, const char *path, zs_error *err)
+{
+    const unsigned probe = 1u << ZS_BOX_PROBE;
+    for (int b = 0; b < ZS_BOX_PROBE && boxes != ~0u; b++)
+        if (boxes >> b & 1u && !zs_model_has(m, (zs_box)b))
+            return zs_model_lacks(m, zs_box_name((zs_box)b), path, err);
+    if (boxes != probe)
+        return ZS_OK;
+    if (!m->probe)
+        return zs_model_lacks(m, zs_box_name(ZS_BOX_PROBE), path, err);
+    return zs_fail(err, ZS_E_INVALID,
+                   "%s:probe: a probe alone is no model; take the encoder that it reads along, as "
+                   "in %s:encoder+probe",
+                   path, path);
+}
+
 int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
 {
     zs_model_config c = m->config;
-    bool dropped = false, left = false;
+    bool dropped = false;
+    int status = check_parts(m, boxes, path, err);
+    if (status < 0)
+        return status;
     if (!(boxes >> ZS_BOX_PROBE & 1u))
         zs_probe_free(&m->probe);
     if (!(boxes & (1u << ZS_BOX_PRIOR | 1u << ZS_BOX_PROBE)))
@@ -282,15 +315,10 @@ int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err)
         if (there && !wanted)
             zs_model_config_clear(&c, (zs_box)b);
         dropped = dropped || (there && !wanted);
-        left = left || (there && wanted);
     }
     if (!dropped)
         return ZS_OK;
-    if (!left)
-        return zs_fail(err, ZS_E_INVALID, "%s has none of the boxes that are asked of it%s", path,
-                       m->probe ? "; a probe comes with the encoder, as in FILE:encoder+probe"
-                                : "");
-    int status = note_makers(&c, m, boxes, path, err);
+    status = note_makers(&c, m, boxes, path, err);
     return status < 0 ? status : rebuild(m, NULL, &c, err);
 }
 

@@ -122,9 +122,12 @@ zs_reader zs_adm_read, zs_diffae_read, zs_dit_read, zs_rdm_read, zs_vae_read, zs
  * out. */
 int zs_model_finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err);
 
-/* Drops the boxes of m that are not among `boxes` (1 << zs_box); what is left remembers the encoder
- * that it was made for. ZS_E_INVALID when none is left. */
+/* Drops the boxes of m that are not among `boxes` (1 << zs_box; ~0u: none is named); what is left
+ * remembers the encoder that it was made for. ZS_E_INVALID when one that is named is not there. */
 int zs_model_keep(zs_model *m, unsigned boxes, const char *path, zs_error *err);
+
+/* ZS_E_INVALID: m, which is what `path` holds, has no such part, but others. */
+int zs_model_lacks(const zs_model *m, const char *part, const char *path, zs_error *err);
 
 /* Moves the boxes of `part`, opened from `path`, into m, which may be empty; what they have to say
  * of images, statistics, probe and facts comes along. ZS_E_INVALID when m has such a box, or when

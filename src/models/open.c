@@ -217,6 +217,8 @@ static int take_file(zs_model *m, const char *path, unsigned boxes, const zs_mod
                          path, zs_tensorfile_format(f));
     else if (status >= 0)
         status = stats < 0 ? stats : probe < 0 ? probe : ZS_OK;
+    if (status == ZS_OK && boxes != ~0u && boxes >> ZS_BOX_PROBE & 1u && !m->probe)
+        status = zs_model_lacks(m, zs_box_name(ZS_BOX_PROBE), path, err);
     zs_tensorfile_close(&f);
     return status;
 }
@@ -266,6 +268,34 @@ static unsigned boxes_of_part(const char *part, size_t *n)
     return boxes;
 }
 
+static bool is_there(const char *path)
+{
+    struct stat st;
+    return path && stat(path, &st) == 0;
+}
+
+/* A part such as "FILE:bogus", of a file that is there and has no such box; 1 when it is none. */
+static int refuse_part(const char *part, size_t n, const zs_model_options *o, zs_error *err)
+{
+    zs_model *m = NULL;
+    size_t at = n;
+    while (at > 0 && part[at - 1] != ':')
+        at--;
+    char *whole = zs_str_format("%.*s", (int)n, part), *word = whole ? whole + at : NULL;
+    char *path = at > 1 ? file_of_part(part, at - 1) : NULL;
+    int status = 1;
+    if (!is_there(whole) && is_there(path))
+        status = zs_model_new(&m, path, o, err);
+    if (status == ZS_OK)
+        status = take_file(m, path, ~0u, o, err);
+    if (status == ZS_OK)
+        status = zs_model_lacks(m, word, path, err);
+    zs_model_close(&m);
+    zs_free(path);
+    zs_free(whole);
+    return status;
+}
+
 static int check_spec(const char *spec, zs_error *err)
 {
     static const char remedy[] =
@@ -300,7 +330,10 @@ int zs_model_open(zs_model **out, const char *spec, const zs_model_options *o, z
         size_t n = strcspn(s, ","), named = n;
         unsigned boxes = boxes_of_part(s, &named);
         char *path = file_of_part(s, named);
-        status = path ? take_file(*out, path, boxes, o, err) : zs_fail_nomem(err, n, "a file name");
+        status = boxes == ~0u ? refuse_part(s, n, o, err) : 1;
+        if (status == 1)
+            status =
+                path ? take_file(*out, path, boxes, o, err) : zs_fail_nomem(err, n, "a file name");
         zs_free(path);
         if (!s[n])
             break;

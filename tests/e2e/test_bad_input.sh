@@ -74,6 +74,10 @@ done
 refuse ddpm encoder -- "$ZSEM" encode "$plain" "$image" --out "$dir/z.npy"
 refuse ddpm encoder -- "$ZSEM" vary "$plain" "$image" --out "$dir/vary"
 refuse prior -- "$ZSEM" apply prior-eps --model "$plain" --in "$tiny" --out "$dir/o.safetensors"
+refuse 'a probe alone is no model' 'share/fashion32.safetensors:encoder+probe' -- \
+    "$ZSEM" info share/fashion32.safetensors:probe
+refuse 'has no bogus' 'its parts are generator, encoder, prior, probe' -- \
+    "$ZSEM" info share/fashion32.safetensors:bogus
 refuse "a generator and this one has none" -- "$ZSEM" sample "$tiny:encoder" --out "$dir/new"
 refuse prior -- "$ZSEM" sample "$tiny" --out "$dir/new"
 refuse "has neither" -- "$ZSEM" sample "$plain" --class 1 --steps 2 --out "$dir/new"

@@ -119,10 +119,33 @@ static void joins_with_its_encoder_alone(void **state)
     tiny_open_refused(tiny_joined("other.safetensors:encoder", "whole"), "another encoder, tiny");
     tiny_open_refused(tiny_joined("whole", "other.safetensors:encoder"), "representations of tiny");
     tiny_open_refused(tiny_joined("ae.safetensors", "whole"), "FILE:encoder+prior");
-    tiny_open_refused(tiny_joined("ae.safetensors:prior", "whole"), "none of the boxes");
+    tiny_open_refused(tiny_joined("ae.safetensors:prior", "whole"),
+                      "has no prior; its parts are generator, encoder");
     m = tiny_open(scratch_path("ae.safetensors:generator"));
     assert_false(zs_model_has(m, ZS_BOX_ENCODER));
     assert_true(zs_model_configuration(m)->reps.fingerprint[0] != 0);
+    zs_model_close(&m);
+}
+
+/* Parts that a file does not have, and one that is no model: what to take instead. */
+static void names_the_parts_of_a_file(void **state)
+{
+    (void)state;
+    static const char parts[] = "its parts are generator, encoder";
+    zs_model *m = NULL;
+    zs_error err = {0};
+    tiny_open_refused(scratch_path("ae.safetensors:bogus"), parts);
+    tiny_open_refused(scratch_path("ae.safetensors:bogus"), "ae.safetensors has no bogus");
+    tiny_open_refused(scratch_path("ae.safetensors:encoder+bogus"), "has no encoder+bogus");
+    tiny_open_refused(scratch_path("ae.safetensors:encoder+prior"), parts);
+    tiny_open_refused(scratch_path("ae.safetensors:probe"), "has no probe");
+    tiny_open_refused(scratch_path("ae.safetensors:encoder+probe"), "has no probe");
+    tiny_open_refused(scratch_path("whole:bogus"), "model.safetensors has no bogus");
+    assert_int_equal(zs_model_open(&m, scratch_path("nothing:bogus"), NULL, &err), ZS_E_IO);
+    assert_non_null(strstr(err.message, "nothing:bogus"));
+    const zs_model_config c = tiny_autoencoder(DIM);
+    tiny_bundle("with:colon.safetensors", &c, 3, NULL, ZS_F32);
+    m = tiny_open(scratch_path("with:colon.safetensors")); /* part of the name */
     zs_model_close(&m);
 }
 
@@ -197,6 +220,7 @@ int main(void)
         cmocka_unit_test(resumes),
         cmocka_unit_test(generates_from_representations),
         cmocka_unit_test(joins_with_its_encoder_alone),
+        cmocka_unit_test(names_the_parts_of_a_file),
         cmocka_unit_test(statistics_stay_with_their_prior),
         cmocka_unit_test(learns_from_classes),
         cmocka_unit_test(needs_its_conditions),
