@@ -119,6 +119,21 @@ zs_shape zs_model_config_states(const zs_model_config *c, int64_t n)
     return zs_shape4(n, c->image_size / f.unit, c->image_size / f.unit, g.in_channels);
 }
 
+int64_t zs_model_config_encoder_size(const zs_model_config *c)
+{
+    zs_ports e;
+    if (!zs_model_config_ports(c, ZS_BOX_ENCODER, &e))
+        return 0;
+    return e.side ? e.side : c->encoder_size ? c->encoder_size : c->image_size;
+}
+
+void zs_model_config_keep_encoder(zs_model_config *c, int64_t size)
+{
+    zs_ports e;
+    bool any = zs_model_config_ports(c, ZS_BOX_ENCODER, &e) && !e.side;
+    c->encoder_size = any && size != c->image_size ? size : 0;
+}
+
 /* What is left calls images what its networks work on: a generator without its first stage the
  * latents, an encoder beside no such generator its pictures. */
 static void rename_images(zs_model_config *c, zs_box gone)
@@ -132,17 +147,19 @@ static void rename_images(zs_model_config *c, zs_box gone)
     }
     if (gone == ZS_BOX_GENERATOR && generator && !first && c->channels > 3) {
         (void)zs_model_config_ports(c, ZS_BOX_ENCODER, &e);
-        c->image_size = e.side;
+        c->image_size = e.side ? e.side : c->encoder_size;
         c->channels = e.in_channels;
     }
 }
 
 void zs_model_config_clear(zs_model_config *c, zs_box box)
 {
+    int64_t size = zs_model_config_encoder_size(c);
     rename_images(c, box);
     for (size_t i = 0; i < SLOTS; i++)
         if (slots[i].arch->box == box)
             memset((char *)c + slots[i].at, 0, slots[i].size);
+    zs_model_config_keep_encoder(c, size);
 }
 
 static void take_images(zs_model_config *c, const zs_model_config *from)
@@ -163,6 +180,7 @@ static void latents_to_images(zs_model_config *c)
 
 void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config *from)
 {
+    int64_t size = zs_model_config_encoder_size(box == ZS_BOX_ENCODER ? from : c);
     zs_model_config_clear(c, box);
     for (size_t i = 0; i < SLOTS; i++)
         if (slots[i].arch->box == box)
@@ -184,6 +202,7 @@ void zs_model_config_take(zs_model_config *c, zs_box box, const zs_model_config 
         else
             latents_to_images(c);
     }
+    zs_model_config_keep_encoder(c, size);
 }
 
 int zs_model_config_condition(zs_model_config *c, int64_t z_dim, int64_t classes, zs_error *err)
@@ -334,6 +353,13 @@ static int check_channels(const zs_model_config *c, zs_error *err)
     return first ? check_first_stage(c, &f, err) : ZS_OK;
 }
 
+/* Then its images are latents, and an encoder beside it sees others. */
+static bool waits_for_first_stage(const zs_model_config *c)
+{
+    return filled(c, ZS_BOX_GENERATOR) && !filled(c, ZS_BOX_FIRST_STAGE) &&
+           (c->channels > 3 || c->latents.fingerprint[0]);
+}
+
 static int check_image(const zs_model_config *c, zs_error *err)
 {
     zs_ports f;
@@ -348,10 +374,13 @@ static int check_image(const zs_model_config *c, zs_error *err)
     if (c->image_size < 0 || c->image_size > 65536)
         return zs_fail(err, ZS_E_INVALID, "image_size is %lld, outside 0..65536",
                        (long long)c->image_size);
+    if (c->encoder_size < 0 || c->encoder_size > 65536)
+        return zs_fail(err, ZS_E_INVALID, "encoder_size is %lld, outside 0..65536",
+                       (long long)c->encoder_size);
     status = check_unit(c, ZS_BOX_FIRST_STAGE, 1, err);
     if (status == ZS_OK)
         status = check_unit(c, ZS_BOX_GENERATOR, first ? f.unit : 1, err);
-    return status == ZS_OK ? check_unit(c, ZS_BOX_ENCODER, 1, err) : status;
+    return status < 0 || waits_for_first_stage(c) ? status : check_unit(c, ZS_BOX_ENCODER, 1, err);
 }
 
 static int differ(const char *a, int64_t a_dim, const char *b, int64_t b_dim, zs_error *err)

@@ -36,15 +36,17 @@ typedef struct zs_process_config {
 
 /* At most one architecture of each box is there; the first field of the others is 0. */
 typedef struct zs_model_config {
-    char name[64];       /* preset or run it came from; may be empty */
-    int64_t image_size;  /* height and width, 0 when a file does not say; else a multiple of
+    char name[64];        /* preset or run it came from; may be empty */
+    int64_t image_size;   /* height and width, 0 when a file does not say; else a multiple of
                            every network's unit, at most 65536 */
-    int64_t channels;    /* of images: 1 or 3; 0 when the model is a prior alone; those of its
+    int64_t channels;     /* of images: 1 or 3; 0 when the model is a prior alone; those of its
                            latents when a generator waits for its first stage */
-    char fit[8];         /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
-    zs_unet_config unet; /* generator */
-    zs_adm_config adm;   /* generator */
-    zs_dit_config dit;   /* generator */
+    int64_t encoder_size; /* image_size of the file that the encoder came from, where that is
+                             another, and the encoder takes any; else 0 */
+    char fit[8];          /* how images are brought to image_size: "crop" or "pad" (zs_fit) */
+    zs_unet_config unet;  /* generator */
+    zs_adm_config adm;    /* generator */
+    zs_dit_config dit;    /* generator */
     zs_sem_encoder_config sem_encoder; /* encoder */
     zs_vit_config vit;                 /* encoder */
     zs_latent_mlp_config latent_mlp;   /* prior */
@@ -79,6 +81,13 @@ zs_shape zs_model_config_states(const zs_model_config *c, int64_t n);
 
 /* Dimensions of the representations that the boxes share; 0 when there are none. */
 int64_t zs_model_config_z_dim(const zs_model_config *c);
+
+/* Height and width of the images that the encoder was made for; 0 when no file says so. An encoder
+ * of any size that changes company keeps it: zs_rep_fingerprint shows it a picture of that size. */
+int64_t zs_model_config_encoder_size(const zs_model_config *c);
+
+/* Makes it `size` (0: not known) after image_size has changed. */
+void zs_model_config_keep_encoder(zs_model_config *c, int64_t size);
 
 /* Dropout that the generator is trained with. */
 double zs_model_config_dropout(const zs_model_config *c);

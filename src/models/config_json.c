@@ -28,6 +28,7 @@ static const zs_field process_fields[] = {
 static const zs_field top_fields[] = {
     CONFIG_TEXT(name, 64),
     ZS_FIELD_I64(zs_model_config, image_size, 0, 65536),
+    ZS_FIELD_ROW(ZS_TYPE_I64, zs_model_config, encoder_size, 0, 65536, ZS_FIELD_OPTIONAL),
     ZS_FIELD_I64(zs_model_config, channels, 0, 64),
     CONFIG_TEXT(fit, 8),
     ZS_FIELD_ROW(ZS_TYPE_I64, zs_model_config, classes, 0, 1 << 24, ZS_FIELD_OPTIONAL),

@@ -138,6 +138,13 @@ static int join_makers(zs_model_config *out, const zs_model_config *part, const 
     return ZS_OK;
 }
 
+/* Whether what c holds works on what such a box makes. */
+static bool needs(const zs_model_config *c, zs_box box)
+{
+    return box == ZS_BOX_ENCODER ? zs_model_config_z_dim(c) > 0
+                                 : zs_model_config_arch(c, ZS_BOX_GENERATOR, NULL) != NULL;
+}
+
 /* What is left of m in c is used with boxes that are not: c notes which. */
 static int note_makers(zs_model_config *c, zs_model *m, unsigned boxes, const char *path,
                        zs_error *err)
@@ -145,7 +152,8 @@ static int note_makers(zs_model_config *c, zs_model *m, unsigned boxes, const ch
     int status = ZS_OK;
     for (size_t i = 0; status == ZS_OK && i < ROLES; i++) {
         zs_maker *by = maker_of(c, &roles[i]);
-        if (boxes >> roles[i].box & 1u || by->fingerprint[0] || !has_weights(m, roles[i].box))
+        if (boxes >> roles[i].box & 1u || by->fingerprint[0] || !has_weights(m, roles[i].box) ||
+            !needs(c, roles[i].box))
             continue;
         status = zs_rep_fingerprint(by->fingerprint, m, roles[i].box, err);
         (void)snprintf(by->name, sizeof by->name, "%s", c->name[0] ? c->name : path);

@@ -32,7 +32,7 @@ typedef struct zs_model_options {
     bool raw;               /* the weights that were trained instead of their moving average; a
                                bundle has one kind, which stays, and the facts say so */
     const char *const *set; /* NULL or NULL-terminated "key=value" (zs_model_config_set), for what
-                               a file does not say */
+                               a file does not say; one of a box is for the files that bring it */
     double packed;          /* memory for packed forms of the weights (zs_packs), in units of the
                                weights' own; 0: ZS_MODEL_PACKED; negative: none */
     zs_node_hook hook;      /* called after every node of every network, or NULL */

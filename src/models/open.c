@@ -18,13 +18,24 @@ static zs_box absent_box(const zs_model_config *c, const char *override)
     return ZS_BOX_COUNT;
 }
 
+/* "<box>.<field>=..." of a box that is not among `boxes`. */
+static bool is_elsewhere(const char *override, unsigned boxes)
+{
+    for (int b = 0; b < ZS_BOX_COUNT; b++) {
+        const char *name = zs_box_name((zs_box)b);
+        if (zs_str_starts(override, name) && override[strlen(name)] == '.')
+            return !(boxes >> b & 1u);
+    }
+    return false;
+}
+
 /* Sets what the user gave and what a file did not say. A part of a model may lack the box that an
  * override is for. */
-static int apply_overrides(zs_model *m, const zs_model_options *o, zs_error *err)
+static int apply_overrides(zs_model *m, unsigned boxes, const zs_model_options *o, zs_error *err)
 {
     const char *const *s = o ? o->set : NULL;
     for (; s && *s; s++) {
-        if (absent_box(&m->config, *s) != ZS_BOX_COUNT)
+        if (absent_box(&m->config, *s) != ZS_BOX_COUNT || is_elsewhere(*s, boxes))
             continue;
         int status = zs_model_config_set(&m->config, *s, err);
         if (status < 0)
@@ -36,13 +47,24 @@ static int apply_overrides(zs_model *m, const zs_model_options *o, zs_error *err
     return ZS_OK;
 }
 
-int zs_model_finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err)
+/* Overrides of boxes that are not among `boxes` are left to other files. */
+static int finish_config(zs_model *m, unsigned boxes, const zs_model_options *o, const char *path,
+                         zs_error *err)
 {
     zs_error why = {0};
-    int status = apply_overrides(m, o, err);
+    int64_t size = zs_model_config_encoder_size(&m->config);
+    int status = apply_overrides(m, boxes, o, err);
+    zs_model_config_keep_encoder(&m->config, size);
     if (status == ZS_OK && zs_model_config_validate(&m->config, &why) < 0)
         status = zs_fail(err, ZS_E_UNSUPPORTED, "%s: %s", path, why.message);
     return status == ZS_OK ? zs_model_lay_out(m, err) : status;
+}
+
+/* Files of others do not say everything: their boxes cannot be understood without the overrides,
+ * even those of which nothing but the fingerprint is wanted. */
+int zs_model_finish_config(zs_model *m, const zs_model_options *o, const char *path, zs_error *err)
+{
+    return finish_config(m, ~0u, o, path, err);
 }
 
 /* A bundle holds one kind of weights, so `raw` changes nothing; it must not seem to. */
@@ -61,8 +83,8 @@ static void add_probe_fact(zs_model *m, const char *path)
     zs_facts_add(&m->facts, "probe", text, "%s", path);
 }
 
-static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const zs_model_options *o,
-                       zs_error *err)
+static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, unsigned boxes,
+                       const zs_model_options *o, zs_error *err)
 {
     const char *path = zs_tensorfile_path(f);
     int status = zs_model_config_from_json(&m->config, meta, path, err);
@@ -70,7 +92,7 @@ static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, const 
         return status;
     add_bundle_facts(m, path, o && o->raw);
     m->extra = json_incref(json_object_get(meta, "training"));
-    status = zs_model_finish_config(m, o, path, err);
+    status = finish_config(m, boxes, o, path, err);
     if (status == ZS_OK)
         status = zs_bundle_read(m, f, err);
     if (status == ZS_OK)
@@ -129,14 +151,16 @@ static int read_official(zs_model *m, zs_tensorfile *f, const zs_model_options *
     return status;
 }
 
-/* Opens the networks of f, for which `part` is an empty model; 1 when f holds none. */
-static int read_networks(zs_model *part, zs_tensorfile *f, const zs_model_options *o, zs_error *err)
+/* Opens the networks of f, for which `part` is an empty model and of which `boxes` are wanted; 1
+ * when f holds none. */
+static int read_networks(zs_model *part, zs_tensorfile *f, unsigned boxes,
+                         const zs_model_options *o, zs_error *err)
 {
     zs_error damaged = {0};
     json_t *meta = zs_bundle_meta(f, &damaged);
     int status = damaged.status ? zs_fail(err, damaged.status, "%s", damaged.message) : ZS_OK;
     if (status == ZS_OK)
-        status = meta ? open_bundle(part, f, meta, o, err) : read_official(part, f, o, err);
+        status = meta ? open_bundle(part, f, meta, boxes, o, err) : read_official(part, f, o, err);
     if (status == ZS_OK)
         status = check_finite(part, zs_tensorfile_path(f), err);
     json_decref(meta);
@@ -150,7 +174,7 @@ static int take_networks(zs_model *m, zs_tensorfile *f, unsigned boxes, const zs
     zs_model *part = NULL;
     int status = zs_model_new(&part, zs_tensorfile_path(f), o, err);
     if (status == ZS_OK)
-        status = read_networks(part, f, o, err);
+        status = read_networks(part, f, boxes, o, err);
     if (status == ZS_OK)
         status = zs_model_keep(part, boxes, zs_tensorfile_path(f), err);
     if (status == ZS_OK)

@@ -27,12 +27,6 @@ static void draw_picture(float *x, int64_t side, int64_t channels)
     }
 }
 
-/* An encoder of one size sees that size in whatever company. */
-static int64_t picture_side(const zs_model_config *c, const zs_ports *encoder)
-{
-    return encoder->side ? encoder->side : c->image_size > 0 ? c->image_size : SIDE;
-}
-
 static void print_some(char out[ZS_REP_FINGERPRINT], const float *z, int64_t dim)
 {
     size_t used = 0;
@@ -72,7 +66,8 @@ static int choose_view(view *v, const zs_model *m, zs_box box, zs_error *err)
         return zs_fail(err, ZS_E_INVALID, "%s has no %s to be recognised by", m->label,
                        zs_box_name(box));
     bool latents = box == ZS_BOX_FIRST_STAGE;
-    int64_t side = latents ? LATENTS * p.unit : picture_side(c, &p);
+    int64_t own = zs_model_config_encoder_size(c); /* in whatever company */
+    int64_t side = latents ? LATENTS * p.unit : own > 0 ? own : SIDE;
     *v = (view){.box = box,
                 .picture = zs_shape4(1, side, side, p.in_channels),
                 .numbers = latents ? LATENTS * LATENTS * p.out_channels : p.z_dim};

@@ -21,20 +21,25 @@
 enum { PER_CLASS = 6, SIZE = TINY, BATCH = 4, STEPS = 12, CLASSES = 2, DIM = 6 };
 
 /* The representation diffusion model draws codes as they are, where its file has no statistics. */
+static zs_model_config rdm_config(void)
+{
+    return (zs_model_config){.name = "tiny-rdm",
+                             .image_size = SIZE,
+                             .channels = 1,
+                             .fit = "crop",
+                             .rdm = {.blocks = 1,
+                                     .z_dim = DIM,
+                                     .width = 8,
+                                     .bottleneck = 8,
+                                     .time_channels = 8,
+                                     .classes = 1,
+                                     .class_dim = 4},
+                             .latent = zs_process_rdm};
+}
+
 static void write_rdm(const char *name)
 {
-    zs_model_config c = {.name = "tiny-rdm",
-                         .image_size = SIZE,
-                         .channels = 1,
-                         .fit = "crop",
-                         .rdm = {.blocks = 1,
-                                 .z_dim = DIM,
-                                 .width = 8,
-                                 .bottleneck = 8,
-                                 .time_channels = 8,
-                                 .classes = 1,
-                                 .class_dim = 4},
-                         .latent = zs_process_rdm};
+    const zs_model_config c = rdm_config();
     tiny_bundle(name, &c, 7, NULL, ZS_F32);
 }
 
@@ -124,6 +129,100 @@ static void joins_with_its_encoder_alone(void **state)
     m = tiny_open(scratch_path("ae.safetensors:generator"));
     assert_false(zs_model_has(m, ZS_BOX_ENCODER));
     assert_true(zs_model_configuration(m)->reps.fingerprint[0] != 0);
+    zs_model_close(&m);
+}
+
+/* "a,b,c" of the folder. */
+static const char *three(const char *a, const char *b, const char *c)
+{
+    return scratch_path("%s,%s/%s,%s/%s", a, scratch_dir(), b, scratch_dir(), c);
+}
+
+static void must_open(const char *spec, const char *set)
+{
+    const char *const sets[] = {set, NULL};
+    zs_model *m = NULL;
+    zs_error err = {0};
+    must(zs_model_open(&m, spec, &(zs_model_options){.set = set ? sets : NULL}, &err), &err);
+    assert_true(zs_model_has(m, ZS_BOX_ENCODER));
+    must(zs_model_save(m, scratch_path("joint.safetensors"), ZS_F32, &err), &err);
+    zs_model_close(&m);
+}
+
+/* An encoder of images of any size is the same one beside a generator of larger ones. */
+static void joins_encoders_of_another_size(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    zs_model *e = tiny_open(scratch_path("ae.safetensors:encoder"));
+    zs_model_config g = tiny_adm(2 * SIZE), p = {0};
+    must(zs_rep_fingerprint(g.reps.fingerprint, e, ZS_BOX_ENCODER, &err), &err);
+    (void)snprintf(g.reps.name, sizeof g.reps.name, "tiny");
+    zs_model_close(&e);
+    must(zs_model_config_condition(&g, DIM, 0, &err), &err);
+    p = rdm_config();
+    p.reps = g.reps;
+    tiny_bundle("large.safetensors", &g, 5, NULL, ZS_F32);
+    tiny_bundle("made.safetensors", &p, 6, NULL, ZS_F32);
+    const char *const f[] = {"ae.safetensors:encoder", "large.safetensors", "made.safetensors"};
+    for (int i = 0; i < 6; i++) {
+        int a = i / 2, b = (a + 1 + i % 2) % 3;
+        must_open(three(f[a], f[b], f[3 - a - b]), NULL);
+    }
+    must_open(three(f[0], f[2], f[1]), "image_size=32");
+    must_open(tiny_joined(f[1], f[0]), NULL); /* and it stays so in a file */
+    must_open(tiny_joined("joint.safetensors", f[2]), NULL);
+    tiny_open_refused(three("other.safetensors:encoder", f[1], f[2]), "another encoder");
+}
+
+/* While the first stage is not there the images of the generator are latents, which are smaller
+ * than anything that the encoder sees. */
+static void joins_latents_with_an_encoder(void **state)
+{
+    (void)state;
+    zs_model_config g = tiny_adm(SIZE / 2), e = tiny_autoencoder(DIM);
+    g.channels = g.adm.in_channels = 4;
+    zs_model_config_clear(&e, ZS_BOX_GENERATOR);
+    e.sem_encoder.levels = 4; /* takes multiples of 8 pixels */
+    e.sem_encoder.ch[2] = e.sem_encoder.ch[3] = 8;
+    const zs_vae_config v = {.levels = 2,
+                             .channels = 1,
+                             .latent_channels = 4,
+                             .z_channels = 4,
+                             .ch = {8, 8},
+                             .num_res_blocks = 1,
+                             .scale = 1.0};
+    const zs_model_config f = {.image_size = SIZE, .channels = 1, .fit = "crop", .vae = v};
+    zs_error err = {0};
+    must(zs_model_config_condition(&g, DIM, 0, &err), &err);
+    tiny_bundle("latents.safetensors", &g, 5, NULL, ZS_F32);
+    tiny_bundle("deep.safetensors", &e, 6, NULL, ZS_F32);
+    tiny_bundle("stage.safetensors", &f, 7, NULL, ZS_F32);
+    must_open(three("latents.safetensors", "deep.safetensors", "stage.safetensors"), NULL);
+    must_open(three("deep.safetensors", "latents.safetensors", "stage.safetensors"), NULL);
+    must_open(three("latents.safetensors", "stage.safetensors", "deep.safetensors"), NULL);
+}
+
+/* --set of a box is for the file that brings the box. What is left of the other file has nothing to
+ * do with its encoder, in which two heads would not fit. */
+static void sets_boxes_of_their_file(void **state)
+{
+    (void)state;
+    zs_model_config odd = tiny_autoencoder(DIM);
+    zs_model_config_clear(&odd, ZS_BOX_GENERATOR);
+    odd.sem_encoder.ch[1] = 9;
+    odd.vae = (zs_vae_config){.levels = 1,
+                              .channels = 1,
+                              .latent_channels = 1,
+                              .z_channels = 4,
+                              .ch = {8},
+                              .num_res_blocks = 1,
+                              .scale = 1.0};
+    tiny_bundle("odd.safetensors", &odd, 5, NULL, ZS_F32);
+    must_open(tiny_joined("odd.safetensors:first_stage", "ae.safetensors:encoder"),
+              "encoder.heads=2");
+    zs_model *m = tiny_open(scratch_path("joint.safetensors"));
+    assert_int_equal(zs_model_configuration(m)->sem_encoder.heads, 2);
     zs_model_close(&m);
 }
 
@@ -220,6 +319,9 @@ int main(void)
         cmocka_unit_test(resumes),
         cmocka_unit_test(generates_from_representations),
         cmocka_unit_test(joins_with_its_encoder_alone),
+        cmocka_unit_test(joins_encoders_of_another_size),
+        cmocka_unit_test(joins_latents_with_an_encoder),
+        cmocka_unit_test(sets_boxes_of_their_file),
         cmocka_unit_test(names_the_parts_of_a_file),
         cmocka_unit_test(statistics_stay_with_their_prior),
         cmocka_unit_test(learns_from_classes),

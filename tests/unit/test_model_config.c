@@ -231,8 +231,10 @@ static void boxes_go(void **state)
     zs_model_config_clear(&c, ZS_BOX_FIRST_STAGE);
     assert_int_equal(c.image_size, 8);
     assert_int_equal(c.channels, 4);
+    assert_int_equal(zs_model_config_encoder_size(&c), 64); /* it sees no latents */
     must(zs_model_config_validate(&c, &err), &err);
     zs_model_config_clear(&c, ZS_BOX_GENERATOR);
+    assert_int_equal(c.image_size, 64);
     assert_int_equal(c.channels, 3);
     must(zs_model_config_validate(&c, &err), &err);
 }
