@@ -40,9 +40,7 @@ static unsigned boxes_of(const zs_model_config *c, zs_net net)
         return ENCODER;
     if (net == ZS_NET_LATENTS || net == ZS_NET_PIXELS)
         return 1u << ZS_BOX_FIRST_STAGE;
-    return net == ZS_NET_PRIOR || net == ZS_NET_PRIOR_TIME || net == ZS_NET_PRIOR_STEP
-               ? 1u << ZS_BOX_PRIOR
-               : GENERATOR;
+    return net >= ZS_NET_PRIOR && net <= ZS_NET_PRIOR_STEP ? 1u << ZS_BOX_PRIOR : GENERATOR;
 }
 
 /* Who has but one class is not told of it. */

@@ -18,7 +18,8 @@ void zs_facts_add(zs_facts *l, const char *key, const char *value, const char *s
 void zs_facts_addi(zs_facts *l, const char *key, int64_t value, const char *source);
 
 /* The networks that a model can run, each cached by the shape of its input. A sampler's come in
- * parts: what depends on timesteps alone, on codes alone, and the rest, which takes both. */
+ * parts: what depends on timesteps alone, on codes (of a prior: on classes) alone, and the rest,
+ * which takes both. */
 typedef enum zs_net {
     ZS_NET_GENERATOR,
     ZS_NET_GENERATOR_TIME,
@@ -28,6 +29,7 @@ typedef enum zs_net {
     ZS_NET_CLASSES,
     ZS_NET_PRIOR,
     ZS_NET_PRIOR_TIME,
+    ZS_NET_PRIOR_CLASS,
     ZS_NET_PRIOR_STEP,
     ZS_NET_LATENTS, /* first stage: images to latents (moments where it is gaussian), and back */
     ZS_NET_PIXELS,
@@ -71,7 +73,7 @@ struct zs_model {
 
 /* The graph of one network, of inputs of shape s: "x" (and "t", "z", "y") -> "out"; ZS_NET_TRAIN as
  * zs_train_graph_build; the parts of a sampler's network as zs_graph_hoist names them, "t/0" and
- * "z/0" and so on. A failed build is reported by zs_exec_new. */
+ * "z/0" (of a prior: "y/0") and so on. A failed build is reported by zs_exec_new. */
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
                      zs_shape s, zs_error *err);
 

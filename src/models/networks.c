@@ -133,22 +133,23 @@ static void build_train(zs_nn *nn, const zs_model_config *c, zs_shape s)
 typedef struct recipe {
     void (*build)(zs_nn *nn, const zs_model_config *c, zs_shape s);
     const char *compute; /* only what depends on this input */
-    bool take;           /* all but what depends on "t" or "z" alone */
+    const char *take[2]; /* all but what depends on one of these alone */
 } recipe;
 
 static const recipe recipes[] = {
-    [ZS_NET_GENERATOR] = {build_generator, NULL, false},
-    [ZS_NET_GENERATOR_TIME] = {build_generator, "t", false},
-    [ZS_NET_GENERATOR_CODE] = {build_generator, "z", false},
-    [ZS_NET_GENERATOR_STEP] = {build_generator, NULL, true},
-    [ZS_NET_ENCODER] = {build_encoder, NULL, false},
-    [ZS_NET_CLASSES] = {build_classes, NULL, false},
-    [ZS_NET_PRIOR] = {build_prior, NULL, false},
-    [ZS_NET_PRIOR_TIME] = {build_prior, "t", false},
-    [ZS_NET_PRIOR_STEP] = {build_prior, NULL, true},
-    [ZS_NET_LATENTS] = {build_latents, NULL, false},
-    [ZS_NET_PIXELS] = {build_pixels, NULL, false},
-    [ZS_NET_TRAIN] = {build_train, NULL, false},
+    [ZS_NET_GENERATOR] = {.build = build_generator},
+    [ZS_NET_GENERATOR_TIME] = {.build = build_generator, .compute = "t"},
+    [ZS_NET_GENERATOR_CODE] = {.build = build_generator, .compute = "z"},
+    [ZS_NET_GENERATOR_STEP] = {.build = build_generator, .take = {"t", "z"}},
+    [ZS_NET_ENCODER] = {.build = build_encoder},
+    [ZS_NET_CLASSES] = {.build = build_classes},
+    [ZS_NET_PRIOR] = {.build = build_prior},
+    [ZS_NET_PRIOR_TIME] = {.build = build_prior, .compute = "t"},
+    [ZS_NET_PRIOR_CLASS] = {.build = build_prior, .compute = "y"},
+    [ZS_NET_PRIOR_STEP] = {.build = build_prior, .take = {"t", "y"}},
+    [ZS_NET_LATENTS] = {.build = build_latents},
+    [ZS_NET_PIXELS] = {.build = build_pixels},
+    [ZS_NET_TRAIN] = {.build = build_train},
 };
 
 int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_config *c,
@@ -164,10 +165,8 @@ int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_c
     r->build(&nn, c, s);
     if (r->compute)
         (void)zs_graph_hoist(g, r->compute, ZS_HOIST_COMPUTE);
-    if (r->take) {
-        (void)zs_graph_hoist(g, "t", ZS_HOIST_TAKE);
-        (void)zs_graph_hoist(g, "z", ZS_HOIST_TAKE);
-    }
+    for (int i = 0; i < 2 && r->take[i]; i++)
+        (void)zs_graph_hoist(g, r->take[i], ZS_HOIST_TAKE);
     *out = g;
     return ZS_OK;
 }

@@ -9,14 +9,25 @@ enum { PREPARED = 32 };
 
 /* Results of one part for several rows, side by side: row i at rows + i * width. */
 typedef struct table {
-    const char *input; /* "t" or "z": its tensors are "<input>/0", "<input>/1", ... */
+    const char *input; /* "t", "z" or "y": its tensors are "<input>/0", "<input>/1", ... */
     int64_t width;
     float *rows;
 } table;
 
+/* The parts of a box's network, and the input that does not change while it is sampled from. */
+typedef struct parts {
+    zs_net step, time, code;
+    const char *told;
+} parts;
+
+static const parts parts_of[] = {
+    [ZS_BOX_GENERATOR] = {ZS_NET_GENERATOR_STEP, ZS_NET_GENERATOR_TIME, ZS_NET_GENERATOR_CODE, "z"},
+    [ZS_BOX_PRIOR] = {ZS_NET_PRIOR_STEP, ZS_NET_PRIOR_TIME, ZS_NET_PRIOR_CLASS, "y"},
+};
+
 struct zs_session {
     zs_model *m;
-    zs_net step, time;
+    const parts *nets;
     zs_box box;
     zs_shape xs;
     float *y; /* [n] classes as the graph takes them, or NULL */
@@ -98,21 +109,22 @@ static zs_shape part_shape(const zs_session *s, int64_t n)
     return s->xs.nd == 4 ? zs_shape4(n, a, a, s->xs.d[3]) : zs_shape2(n, s->xs.d[1]);
 }
 
-/* ---- codes ---- */
+/* ---- codes and classes ---- */
 
-static int prepare_codes(zs_session *s, const float *z, zs_error *err)
+/* What depends on v[n][dim] alone, the codes of a generator or the classes of a prior. */
+static int prepare_codes(zs_session *s, const float *v, int64_t dim, zs_error *err)
 {
-    int64_t n = s->xs.d[0], dim = zs_model_config_z_dim(&s->m->config);
+    int64_t n = s->xs.d[0];
     int status = ZS_OK;
     for (int64_t i = 0, count; status == ZS_OK && i < n; i += count) {
         zs_exec *e = NULL;
         count = n - i < s->m->batch ? n - i : s->m->batch;
-        status = zs_model_exec(&e, s->m, ZS_NET_GENERATOR_CODE, part_shape(s, count), err);
+        status = zs_model_exec(&e, s->m, s->nets->code, part_shape(s, count), err);
         if (status == ZS_OK)
             status = make_table(&s->code_rows, e, n, err);
         if (status < 0)
             return status;
-        memcpy(zs_exec_input(e, "z"), z + i * dim, (size_t)(count * dim) * sizeof *z);
+        memcpy(zs_exec_input(e, s->nets->told), v + i * dim, (size_t)(count * dim) * sizeof *v);
         status = run_part(s, e, err);
         if (status == ZS_OK)
             copy_rows(e, &s->code_rows, false, i, count, 1);
@@ -127,7 +139,7 @@ static int prepare_times(zs_session *s, int64_t first, int64_t count, zs_error *
 {
     zs_exec *e = NULL;
     int64_t rows = s->steps < PREPARED ? s->steps : PREPARED;
-    int status = zs_model_exec(&e, s->m, s->time, part_shape(s, rows), err);
+    int status = zs_model_exec(&e, s->m, s->nets->time, part_shape(s, rows), err);
     if (status == ZS_OK)
         status = make_table(&s->time_rows, e, rows, err);
     if (status < 0)
@@ -165,16 +177,16 @@ static int run_piece(zs_session *s, float *out, const float *x, int64_t first, i
     zs_exec *e = NULL;
     int64_t x_dim = zs_shape_numel(&s->xs) / s->xs.d[0];
     xs.d[0] = n;
-    int status = zs_model_exec(&e, s->m, s->step, xs, err);
+    int status = zs_model_exec(&e, s->m, s->nets->step, xs, err);
     if (status < 0)
         return status;
     memcpy(zs_exec_input(e, "x"), x + first * x_dim, (size_t)(n * x_dim) * sizeof *x);
     copy_rows(e, &s->time_rows, true, row, n, 0);
     if (s->code_rows.rows)
         copy_rows(e, &s->code_rows, true, first, n, 1);
-    if (s->y)
-        memcpy(zs_exec_input(e, "y"), s->y + first, (size_t)n * sizeof *s->y);
-    float *z = zs_exec_input(e, "z"), *drop = zs_exec_input(e, "drop");
+    float *y = zs_exec_input(e, "y"), *z = zs_exec_input(e, "z"), *drop = zs_exec_input(e, "drop");
+    if (y && s->y)
+        memcpy(y, s->y + first, (size_t)n * sizeof *y);
     if (z && s->z)
         memcpy(z, s->z + first * s->z_dim, (size_t)(n * s->z_dim) * sizeof *z);
     for (int64_t i = 0; drop && i < n; i++)
@@ -257,17 +269,18 @@ static int copy_codes(zs_session *s, const float *z, zs_error *err)
     return ZS_OK;
 }
 
-/* Copies of timesteps, classes and what is dropped. */
-static int copy_lists(zs_session *s, const int64_t *t, const zs_cond *cond, zs_error *err)
+/* Copies of timesteps, classes (0 where there is but one) and what is dropped. */
+static int copy_lists(zs_session *s, const int64_t *t, const zs_cond *cond, bool told,
+                      zs_error *err)
 {
     const int64_t *y = cond->y;
     size_t n = (size_t)s->xs.d[0], steps = (size_t)s->steps;
     s->t = zs_alloc(steps + 1, sizeof *s->t); /* one more for find_row */
-    if (y)
-        s->y = zs_alloc(n, sizeof *s->y);
+    if (told)
+        s->y = zs_calloc(n, sizeof *s->y);
     if (cond->drop)
         s->drop = zs_alloc(n, sizeof *s->drop);
-    if (!s->t || (y && !s->y) || (cond->drop && !s->drop))
+    if (!s->t || (told && !s->y) || (cond->drop && !s->drop))
         return zs_fail_nomem(err, (unsigned long long)steps * sizeof *s->t, "timesteps");
     memcpy(s->t, t, steps * sizeof *t);
     if (cond->drop)
@@ -294,20 +307,21 @@ int zs_session_new(zs_session **out, zs_model *m, zs_box box, zs_shape xs, const
         return zs_fail_nomem(err, sizeof *s, "a session");
     (void)zs_model_config_ports(&m->config, box, &p);
     *s = (zs_session){.m = m,
-                      .step = prior ? ZS_NET_PRIOR_STEP : ZS_NET_GENERATOR_STEP,
-                      .time = prior ? ZS_NET_PRIOR_TIME : ZS_NET_GENERATOR_TIME,
+                      .nets = &parts_of[box],
                       .box = box,
                       .xs = xs,
                       .out_dim = prior ? xs.d[1] : xs.d[1] * xs.d[2] * p.out_channels,
                       .weights = m->version ? m->version : zs_weights_version(),
                       .steps = steps,
                       .time_rows = {.input = "t"},
-                      .code_rows = {.input = "z"}};
-    status = copy_lists(s, t, cond, err);
+                      .code_rows = {.input = parts_of[box].told}};
+    status = copy_lists(s, t, cond, p.classes > 0, err);
     if (status == ZS_OK && cond->z)
         status = copy_codes(s, cond->z, err);
-    if (status == ZS_OK && cond->z)
-        status = prepare_codes(s, cond->z, err);
+    if (status == ZS_OK && cond->z && !prior)
+        status = prepare_codes(s, s->z, s->z_dim, err);
+    if (status == ZS_OK && s->y && prior)
+        status = prepare_codes(s, s->y, 1, err);
     if (status < 0)
         zs_session_free(&s);
     *out = s;

@@ -6,10 +6,10 @@
  *     status = zs_session_run(s, eps, x, t, err);   // as zs_model_eps, for each step
  *     zs_session_free(&s);
  *
- * What depends on the codes alone is computed when the session is made, what depends on timesteps
- * alone for many of them at once, and the weights are brought into the kernels' form once. Results
- * are those of zs_model_eps and zs_model_prior_eps up to rounding (1e-6 relative), since products
- * over other numbers of rows add in another order. */
+ * What depends on the codes of a generator, or the classes of a prior, alone is computed when the
+ * session is made, what depends on timesteps alone for many of them at once, and the weights are
+ * brought into the kernels' form once. Results are those of zs_model_eps and zs_model_prior_eps up
+ * to rounding (1e-6 relative), since products over other numbers of rows add in another order. */
 #ifndef ZS_MODELS_SESSION_H
 #define ZS_MODELS_SESSION_H
 

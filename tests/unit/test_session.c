@@ -108,6 +108,58 @@ static void as_plain_calls(void **state)
     }
 }
 
+static void count_linears(void *ctx, size_t node, zs_op op, const zs_call *c, double seconds)
+{
+    (void)node;
+    (void)c;
+    (void)seconds;
+    *(int *)ctx += op == ZS_OP_LINEAR;
+}
+
+/* The blocks of a conditional rdm look at the class by a product each: once, not at every step. */
+static void hears_classes_once(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 3, DIM = 12, PIECES = (N + BATCH - 1) / BATCH };
+    const zs_model_config c = {.latent = zs_process_rdm,
+                               .rdm = {.blocks = BLOCKS,
+                                       .z_dim = DIM,
+                                       .width = 16,
+                                       .bottleneck = 8,
+                                       .time_channels = 8,
+                                       .classes = 4,
+                                       .class_dim = 6,
+                                       .conditional = true}};
+    const int64_t y[N] = {3, 0, 2, 1, 3}, t[] = {900, 500, 100};
+    int linears = 0;
+    const zs_model_options o = {.backend = "cpu-ref",
+                                .batch = BATCH,
+                                .exec_flags = ZS_EXEC_POISON,
+                                .hook = count_linears,
+                                .hook_ctx = &linears};
+    zs_error err = {0};
+    zs_model *m = NULL;
+    zs_session *s = NULL;
+    size_t n = 0;
+    float *w = random_weights(&c, 4, &n), got[N * DIM], want[N * DIM];
+    float *x = kit_normal(N * DIM, 6, 1.0f);
+    must(zs_model_wrap(&m, &c, w, &o, &err), &err);
+    must(zs_session_new(&s, m, ZS_BOX_PRIOR, zs_shape2(N, DIM), &(zs_cond){.y = y}, t, 3, &err),
+         &err);
+    for (int i = 0; i < 3; i++) {
+        const int64_t same[N] = {t[i], t[i], t[i], t[i], t[i]};
+        must(zs_model_prior_eps(m, want, x, N, same, y, &err), &err);
+        linears = 0;
+        must(zs_session_run(s, got, x, t[i], &err), &err);
+        assert_true(i == 0 || linears == PIECES * (2 * BLOCKS + 2)); /* times are new at first */
+        assert_true(kit_difference(got, want, N * DIM) <= 2e-6);
+    }
+    zs_session_free(&s);
+    zs_model_close(&m);
+    zs_free(w);
+    zs_free(x);
+}
+
 static void refuses(void **state)
 {
     (void)state;
@@ -209,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(as_plain_calls),
+        cmocka_unit_test(hears_classes_once),
         cmocka_unit_test(refuses),
         cmocka_unit_test(follows_training),
     };
