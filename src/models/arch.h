@@ -65,6 +65,7 @@ typedef struct zs_arch {
     void (*prepare)(const void *config, float *dst, const float *x, zs_shape xs);
     /* Likewise: what becomes of the n representations in place. */
     void (*finish)(const void *config, float *z, int64_t n);
+    const char *prepares; /* prepare in words; NULL: pixels from -1 to 1 go in as they are */
 } zs_arch;
 
 #endif

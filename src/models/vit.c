@@ -294,4 +294,5 @@ const zs_arch zs_arch_vit = {
     .build = build,
     .prepare = prepare,
     .finish = finish,
+    .prepares = "bicubic, and three channels by mean and deviation of ImageNet",
 };

@@ -59,6 +59,56 @@ static void add_makers(zs_task_env *env, const zs_model *m)
     }
 }
 
+/* Sides of the images that an encoder takes, in words. */
+static void size_text(char out[80], const zs_ports *p, int64_t made_for, bool prepares)
+{
+    char side[48] = "any";
+    if (made_for > 0)
+        (void)snprintf(side, sizeof side, "%lldx%lld", (long long)made_for, (long long)made_for);
+    if (prepares)
+        (void)snprintf(out, 80, "any, seen as %s", side);
+    else if (p->unit > 1)
+        (void)snprintf(out, 80, "%s, or multiples of %lld", side, (long long)p->unit);
+    else
+        (void)snprintf(out, 80, "%s", side);
+}
+
+static void add_line(zs_task_env *env, const char *what, const char *value, const char *more)
+{
+    zs_strbuf_addf(env->text, "  %-24s %-32s %s\n", what, value, more);
+}
+
+/* What somebody needs to know who feeds the encoder, or who looks for what was made for it. */
+static void add_encoder(zs_task_env *env, zs_model *m)
+{
+    const zs_model_config *c = zs_model_configuration(m);
+    char print[ZS_REP_FINGERPRINT] = "", size[80], codes[32];
+    zs_error why = {0};
+    zs_ports p;
+    const zs_arch *a = zs_model_config_arch(c, ZS_BOX_ENCODER, NULL);
+    if (!zs_model_config_ports(c, ZS_BOX_ENCODER, &p))
+        return;
+    int64_t made_for = zs_model_config_encoder_size(c);
+    const char *prepares = a->prepares ? a->prepares : "pixels from -1 to 1";
+    bool known = zs_rep_fingerprint(print, m, ZS_BOX_ENCODER, &why) == ZS_OK;
+    size_text(size, &p, made_for, a->prepare != NULL);
+    (void)snprintf(codes, sizeof codes, "%lld numbers", (long long)p.z_dim);
+    add_line(env, "images of the encoder", size, prepares);
+    bool standardised = c->vit.depth > 0 && c->vit.standardise;
+    add_line(env, "codes", codes,
+             standardised         ? "each of mean 0 and deviation 1"
+             : zs_model_z_mean(m) ? "with statistics"
+                                  : "without statistics");
+    add_line(env, "fingerprint", known ? print : "not known", known ? "" : why.message);
+    zs_result_set(env, "encoder",
+                  json_pack("{s:s, s:s, s:I, s:I, s:I, s:b, s:s, s:I, s:b, s:s*}", "arch", a->name,
+                            "about", a->about, "channels", (json_int_t)p.in_channels, "image_size",
+                            (json_int_t)made_for, "multiple_of", (json_int_t)p.unit, "any_size",
+                            (int)(a->prepare != NULL), "preprocessing", prepares, "z_dim",
+                            (json_int_t)p.z_dim, "statistics", (int)(zs_model_z_mean(m) != NULL),
+                            "fingerprint", known ? print : NULL));
+}
+
 static int add_flops(zs_task_env *env, const zs_model *m)
 {
     const zs_model_config *c = zs_model_configuration(m);
@@ -102,6 +152,7 @@ static int run(zs_task_env *env)
     zs_result_set(env, "model", zs_json_text(zs_arg(env, 0)));
     zs_result_set(env, "config", config);
     add_boxes(env, m);
+    add_encoder(env, m);
     add_makers(env, m);
     add_facts(env, m);
     status = add_flops(env, m);
