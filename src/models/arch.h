@@ -27,7 +27,8 @@ typedef struct zs_inputs {
     zs_tid t;    /* timesteps [N] */
     zs_tid z;    /* representations [N,z_dim] */
     zs_tid y;    /* classes [N] */
-    zs_tid drop; /* [N], not 0 where a learned row takes the place of z (zs_ports.guided) */
+    zs_tid drop; /* [N], not 0 where a learned row takes the place of z; of those that take z and
+                    can be guided (zs_ports.guided) */
 } zs_inputs;
 
 /* The sizes of a network's inputs and outputs. */
@@ -38,8 +39,9 @@ typedef struct zs_ports {
     int64_t classes; /* y is one of 0..classes-1; 0: it takes none */
     int64_t unit;    /* sides of images are multiples of this; 1 for a prior */
     int64_t side;    /* the only side of images that the network takes; 0: any */
-    int64_t guided;  /* of a generator with a learned row for absent representations: guidance moves
-                        the first so many channels of what it returns; 0: it has no such row */
+    int64_t guided;  /* of a generator that was trained to do without its representation, or its
+                        class, now and then: guidance moves the first so many channels of what it
+                        returns; 0: it never had to */
     double z_drop;   /* so often z is left out in training, 0 <= p < 1; of those with such a row */
     double y_drop;   /* so often the last class takes the place of the class */
 } zs_ports;

@@ -4,7 +4,6 @@
 #include <string.h>
 
 static const float NORM_EPS = 1e-6f;
-static const double LEFT_OUT = 0.1;
 
 /* Guidance moves the first three channels alone, as the authors do for exact reproducibility. */
 enum { GUIDED = 3 };
@@ -190,17 +189,17 @@ static int check(const void *config, zs_error *err)
 static void ports(const void *config, zs_ports *p)
 {
     const zs_dit_config *c = config;
+    bool by_class = !c->z_dim && c->classes > 1;
     *p = (zs_ports){.in_channels = c->in_channels,
                     .out_channels = out_channels(c),
                     .z_dim = c->z_dim,
                     .classes = c->z_dim ? 0 : c->classes,
                     .unit = c->patch,
                     .side = c->grid * c->patch,
-                    .guided = !c->substitute            ? 0
-                              : c->in_channels < GUIDED ? c->in_channels
-                                                        : GUIDED,
                     .z_drop = c->z_drop,
-                    .y_drop = c->z_dim ? 0 : c->class_drop};
+                    .y_drop = by_class ? c->class_drop : 0};
+    if (p->z_drop > 0 || p->y_drop > 0)
+        p->guided = c->in_channels < GUIDED ? c->in_channels : GUIDED;
 }
 
 static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
@@ -209,7 +208,8 @@ static zs_tid build(zs_nn *nn, const void *config, const zs_inputs *in)
     return zs_dit_build(nn, config, &inputs);
 }
 
-/* As the authors train them: a tenth of the conditions is left out. */
+/* Presets leave out a tenth of the conditions, as the authors do. A table of classes has a row more
+ * where some are left out. */
 static int set_condition(void *config, int64_t z_dim, int64_t classes, zs_error *err)
 {
     zs_dit_config *c = config;
@@ -218,9 +218,9 @@ static int set_condition(void *config, int64_t z_dim, int64_t classes, zs_error 
                        "a DiT is conditioned on representations or on classes, not on both");
     c->z_dim = z_dim;
     c->substitute = z_dim > 0;
-    c->z_drop = z_dim ? LEFT_OUT : 0;
-    c->classes = classes + 1; /* the last row, or the only one, stands for none */
-    c->class_drop = classes ? LEFT_OUT : 0;
+    c->z_drop = z_dim ? c->z_drop : 0;
+    c->class_drop = classes ? c->class_drop : 0;
+    c->classes = classes ? classes + (c->class_drop > 0) : 1;
     return ZS_OK;
 }
 

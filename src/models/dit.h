@@ -20,7 +20,8 @@ typedef struct zs_dit_config {
     int64_t classes;   /* 1..2^24: rows of the class table. Files have the table also where it is
                               not used */
     double class_drop; /* 0 <= p < 1: so often the last row takes the place of the class in
-                              training; 0: that row is a class like the others */
+                              training, which is what guidance by classes needs; 0: that row is a
+                              class like the others */
     bool substitute;   /* there is a learned row for absent representations (fake_latent) */
     double z_drop;     /* 0 <= p < 1: so often it takes their place in training; 0 without it */
 } zs_dit_config;

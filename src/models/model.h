@@ -128,8 +128,8 @@ int zs_model_classify(zs_model *m, float *logits, const float *x, zs_shape xs, z
 typedef struct zs_cond {
     const float *z;   /* [n,z_dim] representations, or NULL where it takes none */
     const int64_t *y; /* [n] classes, or NULL where it takes none */
-    /* [n], not 0 where a learned row takes the place of z; NULL: nowhere. Of generators that can be
-     * guided (zs_ports.guided). */
+    /* [n], not 0 where a learned row takes the place of z; NULL: nowhere. Of generators that take z
+     * and can be guided (zs_ports.guided); for an absent class y is the last one. */
     const float *drop;
     /* Only for the loss of a network that learns its variance: [n,ZS_BOUND_NUMBERS], rows of
      * zs_bound_row; such a network also needs x0. */

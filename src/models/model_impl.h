@@ -80,7 +80,7 @@ int zs_network_graph(zs_graph **out, zs_net net, zs_params *ps, const zs_model_c
 /* The network of a box on its inputs; ZS_NONE and a failed graph when the box is empty. */
 zs_tid zs_network_build(zs_nn *nn, const zs_model_config *c, zs_box box, const zs_inputs *in);
 
-/* Inputs x, "t", "y" where the box takes classes, and "drop" where it can be guided. */
+/* Inputs x, "t", "y" where the box takes classes, and "drop" where it can do without z. */
 zs_inputs zs_network_inputs(zs_graph *g, const zs_model_config *c, zs_box box, zs_tid x);
 
 /* An empty model with the options applied; configuration, parameters and weights follow. */

@@ -34,7 +34,7 @@ zs_inputs zs_network_inputs(zs_graph *g, const zs_model_config *c, zs_box box, z
     (void)zs_model_config_ports(c, box, &p);
     if (p.classes)
         in.y = zs_graph_input(g, "y", zs_shape1(n));
-    if (p.guided)
+    if (p.guided && p.z_dim)
         in.drop = zs_graph_input(g, "drop", zs_shape1(n));
     return in;
 }

@@ -103,6 +103,7 @@ static void fill_dit(zs_preset *p, const dit_row *r)
     p->ddpm.dit.z_dim = 0;
     p->ddpm.dit.substitute = false;
     p->ddpm.dit.z_drop = 0;
+    c->dit.class_drop = 0.1; /* where it is told classes instead */
     p->train_generator = p->train_ddpm = (zs_preset_train){.batch = 2048,
                                                            .total_images = (int64_t)400 * IMAGENET,
                                                            .lr = 1e-4,

@@ -93,7 +93,7 @@ static const zs_option options[] = {
     {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "sample: ddim, ddpm, dpm++2m or heun"},
     {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
     {"guidance", ZS_OPTION_REAL, "W", "1", -1000, 1000,
-     "sample: away from what is predicted without the representation; 1: no guidance"},
+     "sample: away from what is predicted without the representation or class; 1: none"},
     {"spacing", ZS_OPTION_TEXT, "HOW", "auto", 0, 0,
      "sample: even (first and last timestep) or stride (from 0); auto: even for ddpm alone"},
     {"attr", ZS_OPTION_LIST, "NAME=AMOUNT", NULL, 0, 0, "edit: attribute, and how far to move"},

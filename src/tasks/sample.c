@@ -345,7 +345,7 @@ static const zs_option options[] = {
     {"sampler", ZS_OPTION_TEXT, "NAME", "ddim", 0, 0, "ddim, ddpm, dpm++2m or heun; a DiT's ddpm"},
     {"eta", ZS_OPTION_REAL, "X", "0", 0, 1, "noise of ddim: 0 none, 1 as much as ddpm"},
     {"guidance", ZS_OPTION_REAL, "W", "1", -1000, 1000,
-     "away from what is predicted without the representation; 1: no guidance"},
+     "away from what is predicted without the representation, or the class; 1: no guidance"},
     {"attr", ZS_OPTION_LIST, "NAME", NULL, 0, 0,
      "only what the probe calls NAME, by rejection; NAME=0: only what it does not"},
     {"class", ZS_OPTION_INT, "K", NULL, 0, 1048575,

@@ -36,8 +36,9 @@ static zs_variance variance_of(const zs_process_config *p)
 /* What a run owns. */
 typedef struct run_state {
     zs_schedule schedule;
-    zs_session *session, *other; /* with and without representations; other NULL: not guided */
-    float *drop;
+    zs_session *session, *other; /* with and without condition; other NULL: not guided */
+    float *drop;                 /* representations, or */
+    int64_t *no_class;
     zs_guidance guidance;
 } run_state;
 
@@ -46,6 +47,7 @@ static void free_state(run_state *r)
     zs_session_free(&r->session);
     zs_session_free(&r->other);
     zs_free(r->drop);
+    zs_free(r->no_class);
     zs_guidance_free(&r->guidance);
     zs_schedule_free(&r->schedule);
 }
@@ -63,9 +65,27 @@ static int check_guidance(const zs_generation *g, zs_error *err)
     if (!is_guided(g, ZS_BOX_GENERATOR) || p.guided)
         return ZS_OK;
     return zs_fail(err, ZS_E_INVALID,
-                   "a guidance of %g needs a generator that was trained with representations "
-                   "dropped now and then, and this one was not; leave the guidance out",
+                   "a guidance of %g needs a generator that was trained with its representations "
+                   "or classes left out now and then, and this one was not; leave the guidance out",
                    g->guidance);
+}
+
+/* The condition with nothing in it: representations are dropped, or classes none. */
+static int absent(zs_cond *out, run_state *r, const zs_ports *p, int64_t n, zs_error *err)
+{
+    if (p->z_dim)
+        out->drop = r->drop = zs_alloc((size_t)n, sizeof *r->drop);
+    else
+        out->y = r->no_class = zs_alloc((size_t)n, sizeof *r->no_class);
+    if (!r->drop && !r->no_class)
+        return zs_fail_nomem(err, (unsigned long long)n * sizeof *r->no_class, "guidance");
+    for (int64_t i = 0; i < n; i++) {
+        if (r->drop)
+            r->drop[i] = 1.0f;
+        else
+            r->no_class[i] = p->classes - 1;
+    }
+    return ZS_OK;
 }
 
 /* The second session, and the network that is made of both. */
@@ -75,11 +95,8 @@ static int guide(run_state *r, zs_sampling *s, const zs_generation *g, zs_shape 
     zs_cond without = g->cond;
     int status = check_guidance(g, err);
     (void)zs_model_config_ports(zs_model_configuration(g->model), ZS_BOX_GENERATOR, &p);
-    if (status == ZS_OK && !(r->drop = zs_alloc((size_t)xs.d[0], sizeof *r->drop)))
-        status = zs_fail_nomem(err, (unsigned long long)xs.d[0] * sizeof *r->drop, "guidance");
-    for (int64_t i = 0; status == ZS_OK && i < xs.d[0]; i++)
-        r->drop[i] = 1.0f;
-    without.drop = r->drop;
+    if (status == ZS_OK)
+        status = absent(&without, r, &p, xs.d[0], err);
     if (status == ZS_OK)
         status = zs_session_new(&r->other, g->model, ZS_BOX_GENERATOR, xs, &without, r->schedule.t,
                                 r->schedule.n, err);

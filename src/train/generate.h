@@ -13,11 +13,12 @@ typedef struct zs_generation {
     int64_t steps; /* out of the model's T: whole stride for ddim, even for ddpm */
     const char *spacing; /* or NULL; zs_schedule_respace, and `steps` says nothing */
     double eta;          /* ddim only */
-    double guidance; /* 0 and 1: none; else what is predicted with cond.z is moved so many times as
-                        far from what is predicted without it; doubles the work of each step */
-    zs_cond cond;    /* what the network is told of each sample */
-    zs_noise noise;  /* of stochastic samplers; recorded noise is NHWC as well */
-    const zs_ui *ui; /* or NULL; progress counts steps */
+    double guidance;   /* 0 and 1: none; else what is predicted with cond.z, or cond.y, is moved so
+                        many times as far from what is predicted without it; doubles the work of
+                        each step */
+    zs_cond cond;      /* what the network is told of each sample */
+    zs_noise noise;    /* of stochastic samplers; recorded noise is NHWC as well */
+    const zs_ui *ui;   /* or NULL; progress counts steps */
     const char *stage; /* name for progress; NULL: the sampler's */
     zs_watch_fn watch; /* sees x0 as predicted at each step; or NULL */
     void *watch_ctx;
