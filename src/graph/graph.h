@@ -67,6 +67,7 @@ zs_tid zs_layernorm_mod(zs_graph *g, zs_tid x, zs_tid gamma, zs_tid beta, zs_tid
 zs_tid zs_gate(zs_graph *g, zs_tid x, zs_tid f, zs_tid gates, int64_t offset);
 zs_tid zs_silu(zs_graph *g, zs_tid x);
 zs_tid zs_gelu(zs_graph *g, zs_tid x);
+zs_tid zs_gelu_tanh(zs_graph *g, zs_tid x); /* its approximation */
 zs_tid zs_add(zs_graph *g, zs_tid a, zs_tid b);
 zs_tid zs_scale1p(zs_graph *g, zs_tid x, zs_tid s);
 zs_tid zs_attention(zs_graph *g, zs_tid qkv, int heads);             /* ZS_QKV_BY_HEAD */

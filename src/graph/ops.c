@@ -72,7 +72,12 @@ zs_tid zs_silu(zs_graph *g, zs_tid x)
 
 zs_tid zs_gelu(zs_graph *g, zs_tid x)
 {
-    return emit(g, ZS_OP_GELU, &x, &(zs_attr){0});
+    return emit(g, ZS_OP_GELU, &x, &(zs_attr){.kind = ZS_GELU_EXACT});
+}
+
+zs_tid zs_gelu_tanh(zs_graph *g, zs_tid x)
+{
+    return emit(g, ZS_OP_GELU, &x, &(zs_attr){.kind = ZS_GELU_TANH});
 }
 
 zs_tid zs_add(zs_graph *g, zs_tid a, zs_tid b)

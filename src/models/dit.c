@@ -78,6 +78,7 @@ static zs_tid block(ctx *x, zs_tid h)
                            .hidden = x->c->mlp,
                            .eps = NORM_EPS,
                            .init = ZS_INIT_XAVIER,
+                           .tanh = x->c->gelu[0] != 0,
                            .mod = modulation(x, 6)};
     return zs_nn_transformer(x->nn, h, &b);
 }
@@ -152,21 +153,23 @@ zs_tid zs_dit_build(zs_nn *nn, const zs_dit_config *c, const zs_dit_inputs *in)
 
 /* ---- the architecture ---- */
 
-static const zs_field fields[] = {ZS_FIELD_INT(zs_dit_config, depth, 1, 256),
-                                  ZS_FIELD_INT(zs_dit_config, heads, 1, 256),
-                                  ZS_FIELD_I64(zs_dit_config, hidden, 4, 16384),
-                                  ZS_FIELD_I64(zs_dit_config, mlp, 1, 65536),
-                                  ZS_FIELD_INT(zs_dit_config, patch, 1, 64),
-                                  ZS_FIELD_I64(zs_dit_config, grid, 1, 1024),
-                                  ZS_FIELD_I64(zs_dit_config, in_channels, 1, 64),
-                                  ZS_FIELD_BOOL(zs_dit_config, learn_sigma),
-                                  ZS_FIELD_WIDTH(zs_dit_config, time_channels),
-                                  ZS_FIELD_I64(zs_dit_config, z_dim, 0, 65536),
-                                  ZS_FIELD_I64(zs_dit_config, classes, 1, 1 << 24),
-                                  ZS_FIELD_F64(zs_dit_config, class_drop, 0, 1),
-                                  ZS_FIELD_BOOL(zs_dit_config, substitute),
-                                  ZS_FIELD_F64(zs_dit_config, z_drop, 0, 1),
-                                  ZS_FIELDS_END};
+static const zs_field fields[] = {
+    ZS_FIELD_INT(zs_dit_config, depth, 1, 256),
+    ZS_FIELD_INT(zs_dit_config, heads, 1, 256),
+    ZS_FIELD_I64(zs_dit_config, hidden, 4, 16384),
+    ZS_FIELD_I64(zs_dit_config, mlp, 1, 65536),
+    ZS_FIELD_INT(zs_dit_config, patch, 1, 64),
+    ZS_FIELD_I64(zs_dit_config, grid, 1, 1024),
+    ZS_FIELD_I64(zs_dit_config, in_channels, 1, 64),
+    ZS_FIELD_BOOL(zs_dit_config, learn_sigma),
+    ZS_FIELD_WIDTH(zs_dit_config, time_channels),
+    ZS_FIELD_I64(zs_dit_config, z_dim, 0, 65536),
+    ZS_FIELD_I64(zs_dit_config, classes, 1, 1 << 24),
+    ZS_FIELD_F64(zs_dit_config, class_drop, 0, 1),
+    ZS_FIELD_BOOL(zs_dit_config, substitute),
+    ZS_FIELD_F64(zs_dit_config, z_drop, 0, 1),
+    {"gelu", ZS_TYPE_TEXT, offsetof(zs_dit_config, gelu), 0, 0, 8, 0, ZS_FIELD_OPTIONAL},
+    ZS_FIELDS_END};
 
 static int check(const void *config, zs_error *err)
 {
@@ -175,6 +178,9 @@ static int check(const void *config, zs_error *err)
         return zs_fail(err, ZS_E_INVALID,
                        "generator.hidden is %lld; it must be a multiple of 4 and of its %d heads",
                        (long long)c->hidden, c->heads);
+    if (c->gelu[0] && strcmp(c->gelu, "tanh") != 0)
+        return zs_fail(err, ZS_E_INVALID,
+                       "generator.gelu is \"%s\"; it is tanh, or nothing: the exact one", c->gelu);
     if (c->substitute && !c->z_dim)
         return zs_fail(err, ZS_E_INVALID,
                        "generator.substitute needs representations: generator.z_dim is 0");

@@ -22,6 +22,8 @@ typedef struct zs_dit_config {
     double class_drop; /* 0 <= p < 1: so often the last row takes the place of the class in
                               training, which is what guidance by classes needs; 0: that row is a
                               class like the others */
+    char gelu[8];      /* "" the exact one, as in RCG; "tanh" its approximation, as in the original
+                          DiT (facebookresearch/DiT models.py) */
     bool substitute;   /* there is a learned row for absent representations (fake_latent) */
     double z_drop;     /* 0 <= p < 1: so often it takes their place in training; 0 without it */
 } zs_dit_config;

@@ -24,10 +24,10 @@ int zs_infer_envelope(zs_official *out, zs_tensorfile *f,
                       zs_error *err)
 {
     static const char *const trained[] = {"model.", ""};
-    bool averaged = is(f, "model_ema.");
+    const char *averaged = is(f, "model_ema.") ? "model_ema." : is(f, "ema.") ? "ema." : NULL;
     *out = (zs_official){.f = f, .averaged = averaged && !raw};
     if (out->averaged) {
-        (void)snprintf(out->prefix, sizeof out->prefix, "model_ema.");
+        (void)snprintf(out->prefix, sizeof out->prefix, "%s", averaged);
         return ZS_OK;
     }
     for (size_t i = 0; i < sizeof trained / sizeof trained[0]; i++)
@@ -38,9 +38,9 @@ int zs_infer_envelope(zs_official *out, zs_tensorfile *f,
     if (!averaged)
         return 1;
     return zs_fail(err, ZS_E_INVALID,
-                   "%s holds only averaged weights (model_ema.*), and this needs the raw ones; use "
-                   "the checkpoint that training wrote",
-                   zs_tensorfile_path(f));
+                   "%s holds only averaged weights (%s*), and this needs the raw ones; use the "
+                   "checkpoint that training wrote",
+                   zs_tensorfile_path(f), averaged);
 }
 
 const zs_tensorinfo *zs_infer_tensor(const zs_infer *x, const char *fmt, ...)

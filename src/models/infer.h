@@ -22,8 +22,9 @@ bool zs_infer_has(const zs_tensorfile *f, const char *prefix, const char *name);
 /* Whether the user gave the override that begins with `key`, such as "generator.heads=". */
 bool zs_infer_given(const zs_model_options *o, const char *key);
 
-/* The network that `is` recognises in a file of representation-conditioned generation:
- * "model_ema.", or, when it is missing or `raw` asks for it, "model." or the whole file. 1 when f
+/* The network that `is` recognises in a file of representation-conditioned generation, or of the
+ * original DiT: "model_ema." or "ema.", or, when both are missing or `raw` asks for it, "model." or
+ * the whole file. 1 when f
  * holds none; ZS_E_INVALID when only the average is there and `raw` asks for the other. */
 int zs_infer_envelope(zs_official *out, zs_tensorfile *f,
                       bool (*is)(const zs_tensorfile *f, const char *prefix), bool raw,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Checkpoints with a diffusion transformer of representation-conditioned generation: the trained
- * weights, their average, and the arguments of training. */
+ * weights, their average, and the arguments of training; and the original ones, which are told
+ * classes: a state_dict of averages alone. */
 #include "models/infer.h"
 
 #include <string.h>
@@ -77,17 +78,23 @@ static void infer_conditions(zs_dit_config *c, const zs_infer *x)
                  absent ? "fake_latent of %s" : "no fake_latent in %s", x->file);
 }
 
+/* RCG's code makes a rep_embedder for all of its transformers, and the original one has none. */
+static void infer_gelu(zs_dit_config *c, const zs_infer *x)
+{
+    bool rcg = zs_infer_tensor(x, "rep_embedder.weight") != NULL;
+    (void)snprintf(c->gelu, sizeof c->gelu, "%s", rcg ? "" : "tanh");
+    zs_facts_add(x->facts, "GELU", rcg ? "exact" : "by a tanh",
+                 rcg ? "%s has a rep_embedder, as RCG's"
+                     : "no rep_embedder in %s: the original DiT",
+                 x->file);
+}
+
 static int infer_network(zs_dit_config *c, const zs_infer *x, const zs_model_options *o,
                          zs_error *err)
 {
     infer_sizes(c, x);
     int64_t out = zs_infer_dim(zs_infer_tensor(x, "final_layer.linear.weight"), 0);
     int64_t plain = c->in_channels * c->patch * c->patch;
-    if (!zs_infer_tensor(x, "rep_embedder.weight"))
-        return zs_fail(err, ZS_E_UNSUPPORTED,
-                       "%s: the transformer has no rep_embedder, as those that approximate GELU by "
-                       "a tanh; zsem knows those of representation-conditioned generation only",
-                       zs_tensorfile_path(x->o->f));
     if (!c->grid)
         return zs_infer_damaged(x, "pos_embed is not that of a square image", err);
     if (!c->classes)
@@ -97,6 +104,7 @@ static int infer_network(zs_dit_config *c, const zs_infer *x, const zs_model_opt
             x, "final_layer.linear returns neither noise nor noise and variance", err);
     c->learn_sigma = out == 2 * plain;
     infer_conditions(c, x);
+    infer_gelu(c, x);
     return infer_heads(c, x, o, err);
 }
 

@@ -99,6 +99,7 @@ typedef struct zs_nn_block {
     int64_t hidden; /* width of the MLP */
     float eps;      /* of both LayerNorms */
     zs_init init;   /* of the weights of its Linears */
+    bool tanh;      /* GELU by its approximation */
     zs_tid mod;     /* ZS_NONE, or [N,6C]: [shift|scale|gate] of the attention, then of the MLP */
 } zs_nn_block;
 

@@ -33,7 +33,8 @@ zs_tid zs_nn_transformer(zs_nn *nn, zs_tid x, const zs_nn_block *b)
     h = zs_attention_by_part(nn->g, h, b->heads);
     x = join(nn, x, zs_nn_linear(nn, "attn.proj", h, c, b->init), b, 2);
     h = norm(nn, "norm2", x, b, 3);
-    h = zs_gelu(nn->g, zs_nn_linear(nn, "mlp.fc1", h, b->hidden, b->init));
+    h = zs_nn_linear(nn, "mlp.fc1", h, b->hidden, b->init);
+    h = b->tanh ? zs_gelu_tanh(nn->g, h) : zs_gelu(nn->g, h);
     x = join(nn, x, zs_nn_linear(nn, "mlp.fc2", h, c, b->init), b, 5);
     zs_graph_segment_end(nn->g);
     return x;

@@ -21,6 +21,8 @@ typedef enum zs_act { ZS_ACT_NONE, ZS_ACT_SILU, ZS_ACT_RELU } zs_act;
 /* Channels of qkv: [head][q|k|v][dim] as in the diffusion UNets, [q|k|v][head][dim] as in vision
  * transformers. */
 typedef enum zs_qkv { ZS_QKV_BY_HEAD, ZS_QKV_BY_PART } zs_qkv;
+/* x Phi(x), or the approximation of Phi by a tanh. */
+typedef enum zs_gelu_kind { ZS_GELU_EXACT, ZS_GELU_TANH } zs_gelu_kind;
 /* XENT: cross-entropy of softmax(pred) over the last axis against target probabilities, mean over
  * the rows. BCE: binary cross-entropy of sigmoid(pred), mean over all elements. */
 typedef enum zs_loss { ZS_LOSS_MSE, ZS_LOSS_L1, ZS_LOSS_BCE, ZS_LOSS_XENT, ZS_LOSS_COUNT } zs_loss;
@@ -34,7 +36,7 @@ typedef struct zs_attr {
                            how many there are */
     int groups, heads;
     int act;             /* zs_act */
-    int kind;            /* zs_loss, zs_pool_kind, zs_qkv, zs_dtype of a cast */
+    int kind;            /* zs_loss, zs_pool_kind, zs_qkv, zs_gelu_kind, zs_dtype of a cast */
     int64_t offset, len; /* channel range; len is also the width of timestep features, and the
                             number of rows of a table */
     float eps, p, scale;

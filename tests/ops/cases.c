@@ -362,6 +362,9 @@ static void add_elementwise(zs_shape s, bool bench)
     d->a.p = 0.3f;
     d->a.rng = 5;
     d->in[0] = d->out[0] = s;
+    op_case *y = row(ZS_OP_GELU, bench), *dx = row(ZS_OP_GELU_BWD, bench);
+    y->a.kind = dx->a.kind = ZS_GELU_TANH;
+    y->in[0] = y->out[0] = dx->in[0] = dx->in[1] = dx->out[0] = s;
     for (int kind = 0; kind < ZS_LOSS_COUNT; kind++) {
         op_case *c = row(ZS_OP_LOSS, bench), *b = row(ZS_OP_LOSS_BWD, bench);
         c->a.kind = b->a.kind = kind;

@@ -105,6 +105,37 @@ static void gelu_error(void **state)
     zs_isa_set(before);
 }
 
+/* The approximation, and its derivative as PyTorch's autograd gives it. */
+static void gelu_by_tanh(void **state)
+{
+    (void)state;
+    enum { N = 1 << 12 };
+    static float x[N], y[N], d[N], one[N];
+    zs_isa before = zs_isa_get();
+    for (zs_isa isa = 0; isa < ZS_ISA_COUNT; isa++) {
+        double worst = 0, slope = 0;
+        if (!zs_isa_available(isa))
+            continue;
+        zs_isa_set(isa);
+        for (int j = 0; j < N; j++) {
+            x[j] = -8.0f + (float)j * 0x1p-8f;
+            one[j] = 1.0f;
+        }
+        zs_elem_get()->gelu_tanh(y, x, N);
+        zs_elem_get()->gelu_tanh_bwd(d, x, one, N);
+        for (int j = 0; j < N; j++) {
+            double v = (double)x[j], u = 0.7978845608028654 * (v + 0.044715 * v * v * v);
+            double t = tanh(u), du = 0.7978845608028654 * (1 + 3 * 0.044715 * v * v);
+            worst = fmax(worst, fabs((double)y[j] - 0.5 * v * (1 + t)));
+            slope = fmax(slope, fabs((double)d[j] - 0.5 * (1 + t) - 0.5 * v * (1 - t * t) * du));
+        }
+        print_message("gelu by tanh, %s: %.3g off, its slope %.3g\n", zs_isa_name(isa), worst,
+                      slope);
+        assert_true(worst <= 1e-6 && slope <= 4e-6);
+    }
+    zs_isa_set(before);
+}
+
 static void gelu_edges(void **state)
 {
     (void)state;
@@ -118,6 +149,11 @@ static void gelu_edges(void **state)
         assert_true(isnan(y[0]) && isnan(d[0]));
         assert_true(y[1] == 0.0f && y[2] == 1e30f && y[3] == 0.0f && y[4] == 0.0f && y[5] == 20.0f);
         assert_true(d[1] == 0.0f && d[2] == 1.0f && d[4] == 0.0f && d[5] == 1.0f);
+        zs_elem_get()->gelu_tanh(y, x, 6);
+        zs_elem_get()->gelu_tanh_bwd(d, x, one, 6);
+        assert_true(isnan(y[0]) && isnan(d[0]));
+        assert_true(fabsf(y[1]) <= 1e-15f && y[2] == 1e30f && y[3] == 0.0f && y[5] == 20.0f);
+        assert_true(fabsf(d[1]) <= 1e-15f && d[2] == 1.0f && fabsf(d[3] - 0.5f) <= 1e-6f);
     }
     zs_isa_set(before);
 }
@@ -358,6 +394,7 @@ int main(void)
         cmocka_unit_test(exp_edges),
         cmocka_unit_test(silu_edges),
         cmocka_unit_test(gelu_error),
+        cmocka_unit_test(gelu_by_tanh),
         cmocka_unit_test(gelu_edges),
         cmocka_unit_test(dropout_counts_over_the_batch),
         cmocka_unit_test(dropout_beyond_one_stream),

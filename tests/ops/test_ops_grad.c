@@ -38,7 +38,7 @@ static zs_tid build_op(zs_graph *g, const op_case *c, const zs_tid *t)
     case ZS_OP_LAYERNORM: return zs_layernorm_mod(g, t[0], t[1], t[2], t[3], a->offset, a->eps);
     case ZS_OP_GATE: return zs_gate(g, t[0], t[1], t[2], a->offset);
     case ZS_OP_SILU: return zs_silu(g, t[0]);
-    case ZS_OP_GELU: return zs_gelu(g, t[0]);
+    case ZS_OP_GELU: return a->kind == ZS_GELU_TANH ? zs_gelu_tanh(g, t[0]) : zs_gelu(g, t[0]);
     case ZS_OP_PATCHES: return zs_patches(g, t[0], a->k);
     case ZS_OP_UNPATCH: return zs_unpatch(g, t[0], a->k, a->h, a->w);
     case ZS_OP_SUBSTITUTE:

@@ -25,13 +25,16 @@ static void silu_bwd_range(const zs_call *c, int64_t i, int64_t end, int thread)
 static void gelu_range(const zs_call *c, int64_t i, int64_t end, int thread)
 {
     (void)thread;
-    zs_elem_get()->gelu(c->out[0].p + i, c->in[0].p + i, end - i);
+    const zs_elem_fns *f = zs_elem_get();
+    (c->a->kind == ZS_GELU_TANH ? f->gelu_tanh : f->gelu)(c->out[0].p + i, c->in[0].p + i, end - i);
 }
 
 static void gelu_bwd_range(const zs_call *c, int64_t i, int64_t end, int thread)
 {
     (void)thread;
-    zs_elem_get()->gelu_bwd(c->out[0].p + i, c->in[0].p + i, c->in[1].p + i, end - i);
+    const zs_elem_fns *f = zs_elem_get();
+    (c->a->kind == ZS_GELU_TANH ? f->gelu_tanh_bwd : f->gelu_bwd)(c->out[0].p + i, c->in[0].p + i,
+                                                                  c->in[1].p + i, end - i);
 }
 
 static void add_range(const zs_call *c, int64_t i, int64_t end, int thread)

@@ -28,21 +28,42 @@ static double phi(double x)
     return 0.5 * erfc(-x * sqrt(0.5));
 }
 
+/* Its approximation, (1 + tanh(u))/2 = 1/(1 + exp(-2u)), and 2u. */
+static double phi_tanh(double *u2, double x)
+{
+    *u2 = 1.59576912160573071176 * (x + 0.044715 * x * x * x);
+    return 1.0 / (1.0 + exp(-*u2));
+}
+
+static double gelu_of(double x, int kind)
+{
+    double u2;
+    return x * (kind == ZS_GELU_TANH ? phi_tanh(&u2, x) : phi(x));
+}
+
+/* Phi(x) + x exp(-x^2/2)/sqrt(2 pi), or, with s the approximation of Phi, s + x s (1-s) (2u)'. */
+static double gelu_slope(double x, int kind)
+{
+    double u2;
+    if (kind != ZS_GELU_TANH)
+        return phi(x) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+    double s = phi_tanh(&u2, x), rest = 1.0 / (1.0 + exp(u2));
+    return s + x * s * rest * 1.59576912160573071176 * (1.0 + 3.0 * 0.044715 * x * x);
+}
+
 /* x -> y, any shape. */
 static void gelu(const zs_call *c)
 {
     for (int64_t i = 0; i < count(c); i++)
-        c->out[0].p[i] = (float)((double)c->in[0].p[i] * phi((double)c->in[0].p[i]));
+        c->out[0].p[i] = (float)gelu_of((double)c->in[0].p[i], c->a->kind);
 }
 
-/* x dy -> dx, any shape; the derivative is Phi(x) + x exp(-x^2/2)/sqrt(2 pi). */
+/* x dy -> dx, any shape. */
 static void gelu_bwd(const zs_call *c)
 {
-    for (int64_t i = 0; i < count(c); i++) {
-        double x = (double)c->in[0].p[i];
-        double d = phi(x) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
-        c->out[0].p[i] = (float)((double)c->in[1].p[i] * d);
-    }
+    for (int64_t i = 0; i < count(c); i++)
+        c->out[0].p[i] =
+            (float)((double)c->in[1].p[i] * gelu_slope((double)c->in[0].p[i], c->a->kind));
 }
 
 /* a b -> y, one shape. */

@@ -14,6 +14,8 @@ typedef struct zs_elem_fns {
     void (*silu_bwd)(float *dx, const float *x, const float *dy, int64_t n);
     void (*gelu)(float *y, const float *x, int64_t n);
     void (*gelu_bwd)(float *dx, const float *x, const float *dy, int64_t n);
+    void (*gelu_tanh)(float *y, const float *x, int64_t n);
+    void (*gelu_tanh_bwd)(float *dx, const float *x, const float *dy, int64_t n);
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*accumulate)(float *y, const float *x, int64_t n);
     void (*mul)(float *y, const float *a, const float *b, int64_t n);

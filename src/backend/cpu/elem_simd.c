@@ -52,6 +52,27 @@ static void gelu_bwd(float *dx, const float *x, const float *dy, int64_t n)
     }
 }
 
+static void gelu_tanh(float *y, const float *x, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vec_save(y + i, vec_gelu_tanh(vec_load(x + i)));
+    if (i < n)
+        vec_save_part(y + i, vec_gelu_tanh(vec_load_part(x + i, (int)(n - i))), (int)(n - i));
+}
+
+static void gelu_tanh_bwd(float *dx, const float *x, const float *dy, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VL <= n; i += VL)
+        vec_save(dx + i, vec_load(dy + i) * vec_dgelu_tanh(vec_load(x + i)));
+    if (i < n) {
+        int part = (int)(n - i);
+        vec d = vec_load_part(dy + i, part) * vec_dgelu_tanh(vec_load_part(x + i, part));
+        vec_save_part(dx + i, d, part);
+    }
+}
+
 static void add(float *restrict y, const float *restrict a, const float *restrict b, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -381,6 +402,8 @@ const zs_elem_fns ZS_SIMD(zs_elem) = {
     .silu_bwd = silu_bwd,
     .gelu = gelu,
     .gelu_bwd = gelu_bwd,
+    .gelu_tanh = gelu_tanh,
+    .gelu_tanh_bwd = gelu_tanh_bwd,
     .add = add,
     .accumulate = accumulate,
     .mul = mul,

@@ -112,6 +112,27 @@ ZS_INLINE vec vec_gelu(vec x)
     return x * vec_phi(&density, x);
 }
 
+/* What the tanh in the approximation amounts to. |x| is clipped in the cube, which is enough: the
+ * sigmoid has long been 0 or 1. */
+ZS_INLINE vec vec_phi_tanh(vec *slope, vec x)
+{
+    vec a = gelu_clip(x), q = a * a;
+    *slope = q * 0.21406444881780076f + 1.5957691216057308f;
+    return vec_sigmoid(x * (q * 0.07135481627260025f + 1.5957691216057308f));
+}
+
+ZS_INLINE vec vec_gelu_tanh(vec x)
+{
+    vec slope;
+    return x * vec_phi_tanh(&slope, x);
+}
+
+ZS_INLINE vec vec_dgelu_tanh(vec x)
+{
+    vec slope, s = vec_phi_tanh(&slope, x);
+    return s + (s - s * s) * (x * slope);
+}
+
 /* Derivative of gelu: Phi(x) + x times the density. */
 ZS_INLINE vec vec_dgelu(vec x)
 {

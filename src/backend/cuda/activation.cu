@@ -102,6 +102,32 @@ struct gelu_bwd_op {
     }
 };
 
+/* 1/(1 + exp(-2u)), by which the approximation with a tanh replaces Phi; *rest is 1 minus it,
+ * *slope the derivative of 2u. */
+static __device__ float tanh_cdf(float *rest, float *slope, float x)
+{
+    float v = 1.5957691216057308f * x * (1.0f + 0.044715f * x * x);
+    *rest = 1.0f / (1.0f + expf(v));
+    *slope = 1.5957691216057308f * (1.0f + 0.134145f * x * x);
+    return 1.0f / (1.0f + expf(-v));
+}
+
+struct gelu_tanh_op {
+    template <class T> static __device__ float at(float x)
+    {
+        float rest, slope;
+        return x * tanh_cdf(&rest, &slope, x);
+    }
+};
+
+struct gelu_tanh_bwd_op {
+    template <class T> static __device__ float at(float x, float dy)
+    {
+        float rest, slope, s = tanh_cdf(&rest, &slope, x);
+        return dy * (s + x * s * rest * slope);
+    }
+};
+
 struct add_op {
     template <class T> static __device__ float at(float a, float b)
     {
@@ -135,12 +161,18 @@ static void run_silu_bwd(const zs_call *c)
 
 static void run_gelu(const zs_call *c)
 {
-    unary<gelu_op>("gelu", c);
+    if (c->a->kind == ZS_GELU_TANH)
+        unary<gelu_tanh_op>("gelu", c);
+    else
+        unary<gelu_op>("gelu", c);
 }
 
 static void run_gelu_bwd(const zs_call *c)
 {
-    binary<gelu_bwd_op>("gelu_bwd", c, &c->out[0], &c->in[0], &c->in[1]);
+    if (c->a->kind == ZS_GELU_TANH)
+        binary<gelu_tanh_bwd_op>("gelu_bwd", c, &c->out[0], &c->in[0], &c->in[1]);
+    else
+        binary<gelu_bwd_op>("gelu_bwd", c, &c->out[0], &c->in[0], &c->in[1]);
 }
 
 static void run_add(const zs_call *c)
