@@ -32,7 +32,8 @@ HERE = Path(__file__).resolve().parent
 KIND_MALLOC = {"MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_MMAP_MAX_": "0",
                "MALLOC_TOP_PAD_": "268435456"}
 EQUAL = 1e-3  # relative L2 error up to which both sides count as computing the same
-SECTIONS = ["ops", "networks", "training", "prior", "process", "memory"]
+ROW_SECTIONS = ["ops", "networks", "training", "prior"]  # of rows that zsem bench has too
+SECTIONS = ROW_SECTIONS + ["process", "memory"]
 EXTRA_SECTIONS = ["scaling", "batch", "busy"]
 CONV = ["n1-c128-s64", "n8-c64-s64", "n8-c128-s32", "n8-c256-s16", "n8-c512-s8", "n1-c128-s256",
         "n8-c32-s32"]
@@ -917,9 +918,11 @@ def table(doc):
 def parse():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--zsem", type=Path, default=HERE.parent / "build/release/zsem")
-    p.add_argument("--sections", default=",".join(SECTIONS),
-                   help=f"of {' '.join(ORDER)}; all for everything (default: the first six)")
-    p.add_argument("--rows", default="", help="only rows with one of these words in their name")
+    p.add_argument("--sections",
+                   help=f"of {' '.join(ORDER)}; all for everything (default: the first six; with "
+                   "--rows, the first four)")
+    p.add_argument("--rows", default="", help="only rows with one of these words in their name, such "
+                   "as eps-ffhq64 (zsem bench --list)")
     p.add_argument("--seconds", type=float, default=1.0, help="of each timed block")
     p.add_argument("--rounds", type=int, default=3, help="A B A B ...")
     p.add_argument("--threads", type=int, default=2)
@@ -959,7 +962,9 @@ def main():
     if args.rows:
         words, compare = args.rows.split(","), b.compare
         b.compare = lambda name, *a: compare(name, *a) if any(w in name for w in words) else None
-    wanted = ORDER if args.sections == "all" else args.sections.split(",")
+    wanted = ROW_SECTIONS if args.rows else SECTIONS
+    if args.sections:
+        wanted = ORDER if args.sections == "all" else args.sections.split(",")
     for name in wanted:
         globals()[f"section_{name}"](b)
     print(f"{args.out}, {args.json}")
