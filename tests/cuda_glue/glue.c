@@ -4,6 +4,7 @@
 #include "backend/cuda/conv_kernels.h"
 #include "backend/cuda/conv_plan.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/sdpa.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -149,6 +150,114 @@ cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, vo
         filter_gradient(c, x, w, y);
     }
     return CUDNN_STATUS_SUCCESS;
+}
+
+/* ---- attention in one kernel, head by head ---- */
+
+const zs_sdpa_choice *zs_sdpa_choose(const zs_sdpa *s, const zs_call *c,
+                                     void (*products)(const zs_call *c), size_t bytes)
+{
+    static zs_sdpa_choice choice = {.forward = {.workspace = 1000}};
+    (void)s, (void)c, (void)products, (void)bytes;
+    return mode == GLUE_FUSED_PLANS ? &choice : NULL;
+}
+
+size_t zs_sdpa_workspace(const zs_sdpa *s, const zs_sdpa_choice *c)
+{
+    return c->forward.workspace + (size_t)s->t;
+}
+
+/* One head of one sample. */
+typedef struct head {
+    const uint16_t *q, *k, *v, *dy;
+    uint16_t *y, *dq, *dk, *dv;
+    float *scores;
+    uint16_t *p, *ds;
+} head;
+
+static head head_of(const zs_sdpa *s, int64_t i, const void *qkv, void *dqkv, void *y,
+                    const void *dy)
+{
+    int64_t n = i / s->heads, h = i % s->heads, ch = s->heads * s->d;
+    int64_t from = n * s->t * 3 * ch + h * s->head, to = n * s->t * ch + h * s->d;
+    size_t each = (size_t)(s->t * s->t);
+    head k = {.q = (const uint16_t *)qkv + from, .scores = hold(each * sizeof(float))};
+    k.k = k.q + s->part, k.v = k.k + s->part;
+    k.p = hold(each * sizeof *k.p), k.ds = hold(each * sizeof *k.ds);
+    k.y = y ? (uint16_t *)y + to : NULL;
+    k.dy = dy ? (const uint16_t *)dy + to : NULL;
+    k.dq = dqkv ? (uint16_t *)dqkv + from : NULL;
+    k.dk = dqkv ? k.dq + s->part : NULL, k.dv = dqkv ? k.dk + s->part : NULL;
+    return k;
+}
+
+/* scores = a b', of rows `lda` and `ldb` apart. */
+static void scores_of(const zs_sdpa *s, float *to, const void *a, int64_t lda, const void *b,
+                      int64_t ldb)
+{
+    const zs_cuda_product p = {.m = s->t,
+                               .n = s->t,
+                               .k = s->d,
+                               .batch = 1,
+                               .am = lda,
+                               .ak = 1,
+                               .bk = 1,
+                               .bn = ldb,
+                               .ldc = s->t,
+                               .alpha = 1};
+    zs_launch_product(to, ZS_F32, a, b, ZS_BF16, NULL, NULL, &p, NULL);
+}
+
+/* to = weights b, or weights' b. */
+static void mix(const zs_sdpa *s, void *to, int64_t ldc, const void *weights, bool turned,
+                const void *b, int64_t ldb)
+{
+    const zs_cuda_product p = {.m = s->t,
+                               .n = s->d,
+                               .k = s->t,
+                               .batch = 1,
+                               .am = turned ? 1 : s->t,
+                               .ak = turned ? s->t : 1,
+                               .bk = ldb,
+                               .bn = 1,
+                               .ldc = ldc,
+                               .alpha = 1};
+    zs_launch_product(to, ZS_BF16, weights, b, ZS_BF16, NULL, NULL, &p, NULL);
+}
+
+static void weights_of(const zs_sdpa *s, const head *k)
+{
+    int64_t row = 3 * s->heads * s->d;
+    scores_of(s, k->scores, k->q, row, k->k, row);
+    zs_launch_softmax(k->p, ZS_BF16, k->scores, s->t, s->t, 1.0f / sqrtf((float)s->d), NULL);
+}
+
+void zs_sdpa_forward(const zs_sdpa *s, const zs_sdpa_choice *c, void *y, const void *qkv, void *ws)
+{
+    int64_t ch = s->heads * s->d;
+    scribble(ws, zs_sdpa_workspace(s, c));
+    for (int64_t i = 0; i < s->n * s->heads; i++) {
+        head k = head_of(s, i, qkv, NULL, y, NULL);
+        weights_of(s, &k);
+        mix(s, k.y, ch, k.p, false, k.v, 3 * ch);
+    }
+}
+
+void zs_sdpa_backward(const zs_sdpa *s, const zs_sdpa_choice *c, void *dqkv, const void *qkv,
+                      const void *dy, void *ws)
+{
+    int64_t ch = s->heads * s->d;
+    scribble(ws, zs_sdpa_workspace(s, c));
+    for (int64_t i = 0; i < s->n * s->heads; i++) {
+        head k = head_of(s, i, qkv, dqkv, NULL, dy);
+        weights_of(s, &k);
+        mix(s, k.dv, 3 * ch, k.p, true, k.dy, ch);
+        scores_of(s, k.scores, k.dy, ch, k.v, 3 * ch);
+        zs_launch_softmax_bwd(k.ds, k.p, ZS_BF16, k.scores, s->t, s->t, 1.0f / sqrtf((float)s->d),
+                              NULL);
+        mix(s, k.dq, 3 * ch, k.ds, false, k.k, 3 * ch);
+        mix(s, k.dk, 3 * ch, k.ds, true, k.q, 3 * ch);
+    }
 }
 
 /* ---- cuBLASLt ---- */

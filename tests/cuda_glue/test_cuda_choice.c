@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What one process remembers for the next: algorithms of products and plans of convolutions, chosen
- * by timing. Each case is a process of its own; cuBLASLt, cuDNN and the clock are stand-ins that
- * offer what the case says. */
+/* What one process remembers for the next: algorithms of products, plans of convolutions and of
+ * attention, chosen by timing. Each case is a process of its own; cuBLASLt, cuDNN and the clock are
+ * stand-ins that offer what the case says. */
 #include "backend/cuda/blas.h"
 #include "backend/cuda/conv_kernels.h"
 #include "backend/cuda/conv_plan.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/sdpa.h"
 #include "backend/cuda/tune.h"
 
 #include <dirent.h>
@@ -19,7 +20,7 @@
 
 #include <cmocka.h>
 
-enum { OFFERS = 6 };
+enum { OFFERS = 6, PRODUCTS = 1000 };
 
 /* What a process finds. */
 typedef struct world {
@@ -29,6 +30,8 @@ typedef struct world {
     int broken;          /* one that is offered with a status that says it is of no use */
     int best;            /* the one that timing prefers; 0: nothing can be timed */
     bool fused;          /* of plans: the one that adds the bias */
+    bool wrong;          /* of attention: plans give other numbers than products, */
+    bool restless;       /* or others each time */
 } world;
 
 /* What it did. */
@@ -96,16 +99,17 @@ void zs_launch_product(void *c, zs_dtype out, const void *a, const void *b, zs_d
 
 /* ---- the clock: runs every candidate and prefers the one of the case ---- */
 
+static _Alignas(256) unsigned char memory[64 << 20];
+
 size_t zs_tune_bytes(size_t bytes)
 {
-    return bytes;
+    return (bytes + 255) / 256 * 256;
 }
 
 bool zs_tune_open(zs_tune *t, size_t bytes)
 {
-    (void)bytes;
-    *t = (zs_tune){0};
-    return here.best != 0;
+    *t = (zs_tune){.p = memory};
+    return here.best != 0 && bytes < sizeof memory;
 }
 
 void zs_tune_close(zs_tune *t)
@@ -115,10 +119,8 @@ void zs_tune_close(zs_tune *t)
 
 void *zs_tune_take(zs_tune *t, size_t bytes)
 {
-    static char memory[16];
-    (void)bytes;
-    (void)t;
-    return memory;
+    t->used += zs_tune_bytes(bytes);
+    return t->p + t->used - zs_tune_bytes(bytes);
 }
 
 int zs_tune_fastest(const zs_tune *t, zs_tune_fn fn, void *ctx, int n)
@@ -294,6 +296,77 @@ cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, vo
     return CUDNN_STATUS_SUCCESS;
 }
 
+/* ---- attention: numbers of one kind by products, of another by plans that are wrong ---- */
+
+static void fill(void *to, int64_t n, float value)
+{
+    for (int64_t i = 0; i < n; i++)
+        ((uint16_t *)to)[i] = zs_f32_to_bf16(value);
+}
+
+static const zs_sdpa heads = {.n = 2, .t = 16, .heads = 2, .d = 8, .head = 8, .part = 16};
+enum { Y = 2 * 16 * 2 * 8 };
+
+static void products(const zs_call *c)
+{
+    fill(c->out[0].p, c->in[1].p ? 3 * Y : Y, 1.0f);
+    seen->used = PRODUCTS;
+}
+
+cudnnBackendDescriptor_t zs_sdpa_graph(struct zs_dnn_graph *g, const void *sdpa,
+                                       const zs_dnn_target *t)
+{
+    (void)g, (void)sdpa, (void)t;
+    return NULL;
+}
+
+int zs_dnn_search(zs_dnn_plan *out, int max, const zs_dnn_problem *p, const zs_dnn_target *t,
+                  size_t limit, const char *tag, zs_dnn_tally *tally)
+{
+    const zs_cuda_conv any = {.kind = 0};
+    assert_true(p->compiled && p->graph == zs_sdpa_graph && t->handle == zs_cuda_get()->dnn);
+    return zs_dnn_plans(out, max, &any, t, limit, tag, tally);
+}
+
+cudnnStatus_t zs_dnn_execute(const zs_dnn_plan *p, cudnnHandle_t handle, int n, const int64_t *ids,
+                             const void *const *pointers, void *ws)
+{
+    static int times;
+    (void)handle, (void)ws;
+    seen->used = atoi(p->tag);
+    for (int i = 0; i < n; i++) {
+        union {
+            const void *from;
+            void *to;
+        } same = {.from = pointers[i]};
+        bool y = ids[i] == ZS_SDPA_Y && n == 6, dq = ids[i] == ZS_SDPA_DQ && n == 12;
+        if (y || dq)
+            fill(same.to, y ? Y : 3 * Y,
+                 here.wrong ? 1.1f : 1.01f + (here.restless ? 0.01f * (float)(times++ % 3) : 0.0f));
+    }
+    return n == 6 || n == 12 ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    (void)kind, (void)stream;
+    memcpy(dst, src, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    (void)stream;
+    return cudaSuccess;
+}
+
+const char *cudnnGetErrorString(cudnnStatus_t s)
+{
+    (void)s;
+    return "";
+}
+
 /* ---- one process ---- */
 
 static const zs_blas square = {.in = ZS_BF16,
@@ -344,6 +417,17 @@ static void convolve(const void *what)
     seen->used = c && c->plan.desc ? atoi(c->plan.tag) : 0;
     seen->fused = c && c->fused;
     seen->runs = 1;
+}
+
+static void attend(const void *what)
+{
+    const zs_sdpa *s = what;
+    zs_call c = {.threads = 1};
+    const zs_sdpa_choice *k = zs_sdpa_choose(s, &c, products, 1024);
+    seen->used = k ? atoi((s->back ? k->backward : k->forward).tag) : PRODUCTS;
+    seen->runs = 1;
+    assert_true(!k || (k->backward.desc != NULL) == (s->back != 0));
+    assert_true(zs_sdpa_choose(s, &c, NULL, 0) == k);
 }
 
 static outcome process(const world *w, void (*work)(const void *), const void *what)
@@ -563,6 +647,69 @@ static void plans_are_remembered(void **state)
     expect(&w, convolve, &c, 11, 1);
 }
 
+static void attention_is_remembered(void **state)
+{
+    (void)state;
+    for (int back = 0; back < 2; back++) {
+        world w = usual;
+        zs_sdpa s = heads;
+        s.back = back;
+        w.best = 12;
+        expect(&w, attend, &s, 12, 1);
+        w.best = 11;
+        expect(&w, attend, &s, 12, 0);
+        w.broken = 12;
+        w.best = PRODUCTS;
+        expect(&w, attend, &s, PRODUCTS, 1);
+        w.best = 11;
+        expect(&w, attend, &s, PRODUCTS, 0);
+        int64_t *const parts[] = {&s.n, &s.t, &s.heads, &s.head, &s.part};
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            s = heads;
+            s.back = back;
+            ++*parts[i];
+            w.best = PRODUCTS; /* results of other sizes are not compared here */
+            expect(&w, attend, &s, PRODUCTS, 1);
+        }
+        assert_int_equal(forget(state), 0);
+    }
+}
+
+/* Whatever is faster: only what gives the numbers of the products is taken. */
+static void attention_that_disagrees_is_not_used(void **state)
+{
+    (void)state;
+    for (int back = 0; back < 2; back++) {
+        world w = usual;
+        zs_sdpa s = heads;
+        s.back = back;
+        w.best = 11;
+        w.wrong = true;
+        expect(&w, attend, &s, PRODUCTS, 1);
+        w.wrong = false;
+        expect(&w, attend, &s, PRODUCTS, 0); /* until the file is deleted */
+        assert_int_equal(forget(state), 0);
+        w.restless = true;
+        expect(&w, attend, &s, PRODUCTS, 1);
+        w.restless = false;
+        assert_int_equal(forget(state), 0);
+        expect(&w, attend, &s, 11, 1);
+        assert_int_equal(forget(state), 0);
+        w.best = 0; /* nothing can be timed, nor compared */
+        expect(&w, attend, &s, PRODUCTS, 0);
+        w.best = 11;
+        assert_int_equal(setenv("ZSEM_CACHE", "/dev/null/nowhere", 1), 0);
+        expect(&w, attend, &s, PRODUCTS, 1);
+        assert_int_equal(setenv("ZSEM_CACHE", folder, 1), 0);
+        expect(&w, attend, &s, 11, 1);
+        s.d = 12; /* no multiple of eight */
+        expect(&w, attend, &s, PRODUCTS, 0);
+        s.d = 256;
+        expect(&w, attend, &s, PRODUCTS, 0);
+        assert_int_equal(forget(state), 0);
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -585,6 +732,8 @@ int main(void)
         cmocka_unit_test_teardown(a_file_without_end_begins_again, forget),
         cmocka_unit_test_teardown(without_memory_the_first_is_taken, forget),
         cmocka_unit_test_teardown(plans_are_remembered, forget),
+        cmocka_unit_test_teardown(attention_is_remembered, forget),
+        cmocka_unit_test_teardown(attention_that_disagrees_is_not_used, forget),
     };
     return cmocka_run_group_tests_name("cuda_choice", tests, setup, teardown);
 }

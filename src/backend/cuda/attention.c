@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Attention as batched matrix products with a softmax between them, for any size of head: the
  * U-Nets have one head of up to 512 channels, for which no fused kernel exists. Score matrices go
- * through the workspace, a bounded number of them at a time.
+ * through the workspace, a bounded number of them at a time. Where cuDNN has a kernel of its own
+ * that is faster (sdpa.h), that is taken.
  *
  * As in backend/cpu/attention_ref.c, position p of head h has q at ((n*T + p)*3C + h*head), k
  * `part` further and v 2*part further. A batch has one step from matrix to matrix, so it runs over
@@ -9,6 +10,7 @@
 #include "backend/cuda/blas.h"
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/sdpa.h"
 
 #include <math.h>
 
@@ -172,6 +174,25 @@ static void weights(const shape *s, const part *k, void *queue)
                       queue);
 }
 
+/* ---- in one kernel ---- */
+
+/* NULL: by products, which are c's kernel with so many bytes of workspace; told while planning. */
+static const zs_sdpa_choice *fused(zs_sdpa *out, const zs_call *c, bool back,
+                                   void (*products)(const zs_call *c), size_t bytes)
+{
+    const zs_shape *in = &c->in[0].s;
+    int64_t ch = zs_shape_last(in) / 3, d = ch / c->a->heads;
+    bool by_head = c->a->kind == ZS_QKV_BY_HEAD;
+    *out = (zs_sdpa){.back = back,
+                     .n = in->d[0],
+                     .t = zs_shape_rows(in) / in->d[0],
+                     .heads = c->a->heads,
+                     .d = d,
+                     .head = by_head ? 3 * d : d,
+                     .part = by_head ? d : ch};
+    return c->in[0].type == ZS_BF16 ? zs_sdpa_choose(out, c, products, bytes) : NULL;
+}
+
 /* ---- attention ---- */
 
 static void forward_part(const shape *s, const part *k, const zs_call *c)
@@ -181,7 +202,7 @@ static void forward_part(const shape *s, const part *k, const zs_call *c)
     multiply(&g, (char *)c->out[0].p + k->y, k->p, k->v, k->ws);
 }
 
-static void attention(const zs_call *c)
+static void forward_products(const zs_call *c)
 {
     shape s = shape_of(c, 1);
     for (int64_t i = 0; i < s.outer; i++)
@@ -199,7 +220,7 @@ static int batches(const shape *s, int64_t out[2])
     return out[1] ? 2 : 1;
 }
 
-static size_t attention_ws(const zs_call *c)
+static size_t forward_bytes(const zs_call *c)
 {
     shape s = shape_of(c, 1);
     int64_t batch[2];
@@ -209,6 +230,24 @@ static size_t attention_ws(const zs_call *c)
             zs_blas_prepare(&list[k]);
     }
     return workspace(&s, 1);
+}
+
+static void attention(const zs_call *c)
+{
+    zs_sdpa s;
+    const zs_sdpa_choice *one = fused(&s, c, false, NULL, 0);
+    if (one)
+        zs_sdpa_forward(&s, one, c->out[0].p, c->in[0].p, c->ws);
+    else
+        forward_products(c);
+}
+
+static size_t attention_ws(const zs_call *c)
+{
+    zs_sdpa s;
+    size_t bytes = forward_bytes(c);
+    const zs_sdpa_choice *one = fused(&s, c, false, forward_products, bytes);
+    return one ? zs_sdpa_workspace(&s, one) : bytes;
 }
 
 const zs_kernel zs_cuda_attention = {attention, attention_ws};
@@ -232,7 +271,7 @@ static void backward_part(const shape *s, const part *k, const zs_call *c)
     multiply(&to_dk, dk, k->ds, k->q, k->ws);
 }
 
-static void attention_bwd(const zs_call *c)
+static void backward_products(const zs_call *c)
 {
     shape s = shape_of(c, 2);
     for (int64_t i = 0; i < s.outer; i++)
@@ -242,7 +281,7 @@ static void attention_bwd(const zs_call *c)
         }
 }
 
-static size_t attention_bwd_ws(const zs_call *c)
+static size_t backward_bytes(const zs_call *c)
 {
     shape s = shape_of(c, 2);
     int64_t batch[2];
@@ -254,6 +293,24 @@ static size_t attention_bwd_ws(const zs_call *c)
             zs_blas_prepare(&list[k]);
     }
     return workspace(&s, 2);
+}
+
+static void attention_bwd(const zs_call *c)
+{
+    zs_sdpa s;
+    const zs_sdpa_choice *one = fused(&s, c, true, NULL, 0);
+    if (one)
+        zs_sdpa_backward(&s, one, c->out[0].p, c->in[0].p, c->in[1].p, c->ws);
+    else
+        backward_products(c);
+}
+
+static size_t attention_bwd_ws(const zs_call *c)
+{
+    zs_sdpa s;
+    size_t bytes = backward_bytes(c);
+    const zs_sdpa_choice *one = fused(&s, c, true, backward_products, bytes);
+    return one ? zs_sdpa_workspace(&s, one) : bytes;
 }
 
 const zs_kernel zs_cuda_attention_bwd = {attention_bwd, attention_bwd_ws};

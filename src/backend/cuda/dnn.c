@@ -100,7 +100,7 @@ static bool denied(int64_t engine)
 
 /* The numerics of an engine: the same bits each time, products of the type that was asked for and
  * sums in f32. On f32 tensors the tensor cores would round to TF32 first. */
-static bool precise(cudnnBackendDescriptor_t engine, const zs_cuda_conv *c)
+static bool precise(cudnnBackendDescriptor_t engine, const zs_dnn_problem *p)
 {
     cudnnBackendNumericalNote_t note[NOTES];
     int64_t n =
@@ -108,7 +108,7 @@ static bool precise(cudnnBackendDescriptor_t engine, const zs_cuda_conv *c)
     for (int64_t i = 0; i < n && i < NOTES; i++)
         switch (note[i]) {
         case CUDNN_NUMERICAL_NOTE_TENSOR_CORE:
-            if (c->type == ZS_F32)
+            if (p->f32)
                 return false;
             break;
         case CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP: break;
@@ -117,14 +117,14 @@ static bool precise(cudnnBackendDescriptor_t engine, const zs_cuda_conv *c)
     return true;
 }
 
-/* Kernels that are compiled when the plan is made take over 0.1 s each, and int8 filters are no
- * matter of ours. */
-static bool ready(cudnnBackendDescriptor_t engine)
+/* Kernels that are compiled when the plan is made take up to a second each, too long for the many
+ * convolutions of a network, and int8 filters are no matter of ours. */
+static bool ready(cudnnBackendDescriptor_t engine, const zs_dnn_problem *p)
 {
     cudnnBackendBehaviorNote_t note[NOTES];
     int64_t n = get(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, NOTES, note);
     for (int64_t i = 0; i < n && i < NOTES; i++)
-        if (note[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION ||
+        if ((note[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION && !p->compiled) ||
             note[i] == CUDNN_BEHAVIOR_NOTE_REQUIRES_FILTER_INT8x32_REORDER ||
             note[i] == CUDNN_BEHAVIOR_NOTE_REQUIRES_BIAS_INT8x32_REORDER)
             return false;
@@ -132,14 +132,15 @@ static bool ready(cudnnBackendDescriptor_t engine)
 }
 
 /* Writes the tag of a configuration; false when it may not be used. */
-static bool acceptable(char tag[ZS_DNN_TAG], cudnnBackendDescriptor_t config, const zs_cuda_conv *c)
+static bool acceptable(char tag[ZS_DNN_TAG], cudnnBackendDescriptor_t config,
+                       const zs_dnn_problem *p)
 {
     int64_t number = -1;
     cudnnBackendDescriptor_t engine = engine_of(config);
     if (!engine)
         return false;
     (void)get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &number);
-    bool ok = number >= 0 && !denied(number) && precise(engine, c) && ready(engine);
+    bool ok = number >= 0 && !denied(number) && precise(engine, p) && ready(engine, p);
     (void)cudnnBackendDestroyDescriptor(engine);
     if (!ok)
         return false;
@@ -148,7 +149,8 @@ static bool acceptable(char tag[ZS_DNN_TAG], cudnnBackendDescriptor_t config, co
     return true;
 }
 
-static bool make_plan(zs_dnn_plan *p, cudnnBackendDescriptor_t config, const zs_dnn_target *t)
+static cudnnStatus_t make_plan(zs_dnn_plan *p, cudnnBackendDescriptor_t config,
+                               const zs_dnn_target *t)
 {
     int64_t bytes = -1;
     cudnnStatus_t s =
@@ -168,10 +170,10 @@ static bool make_plan(zs_dnn_plan *p, cudnnBackendDescriptor_t config, const zs_
         (void)get(p->desc, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &bytes);
     if (bytes < 0) {
         zs_dnn_plan_free(p);
-        return false;
+        return s == CUDNN_STATUS_SUCCESS ? CUDNN_STATUS_INTERNAL_ERROR : s;
     }
     p->workspace = (size_t)bytes;
-    return true;
+    return CUDNN_STATUS_SUCCESS;
 }
 
 static void leave(zs_dnn_graph *g)
@@ -220,7 +222,7 @@ static int64_t offers(zs_dnn_graph *g, cudnnBackendDescriptor_t graph, const zs_
 
 /* What is looked for, and what has been found. */
 typedef struct search {
-    const zs_cuda_conv *c;
+    const zs_dnn_problem *p;
     const zs_dnn_target *t;
     size_t limit;
     const char *tag;
@@ -234,12 +236,14 @@ typedef struct search {
 static bool take(search *s, cudnnBackendDescriptor_t config)
 {
     zs_dnn_plan p = {.desc = NULL};
-    if (!acceptable(p.tag, config, s->c) || (s->tag && strcmp(s->tag, p.tag) != 0)) {
+    if (!acceptable(p.tag, config, s->p) || (s->tag && strcmp(s->tag, p.tag) != 0)) {
         s->tally.refused++;
         return false;
     }
-    if (!make_plan(&p, config, s->t)) {
+    cudnnStatus_t made = make_plan(&p, config, s->t);
+    if (made != CUDNN_STATUS_SUCCESS) {
         s->tally.unusable++;
+        s->tally.unloaded += made == CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER;
         return false;
     }
     if (p.workspace > s->limit) {
@@ -265,15 +269,15 @@ static void ask(search *s, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_
             (void)cudnnBackendDestroyDescriptor(config[i]);
 }
 
-int zs_dnn_plans(zs_dnn_plan *out, int max, const zs_cuda_conv *c, const zs_dnn_target *t,
-                 size_t limit, const char *tag, zs_dnn_tally *tally)
+int zs_dnn_search(zs_dnn_plan *out, int max, const zs_dnn_problem *p, const zs_dnn_target *t,
+                  size_t limit, const char *tag, zs_dnn_tally *tally)
 {
-    search s = {.c = c, .t = t, .limit = limit, .tag = tag, .out = out, .max = max};
+    search s = {.p = p, .t = t, .limit = limit, .tag = tag, .out = out, .max = max};
     s.g = zs_calloc(1, sizeof *s.g);
     if (!s.g)
         return 0;
     s.g->users = 1;
-    cudnnBackendDescriptor_t graph = zs_dnn_conv_graph(s.g, c, t);
+    cudnnBackendDescriptor_t graph = p->graph(s.g, p->what, t);
     if (graph)
         ask(&s, graph, CUDNN_HEUR_MODE_A);
     if (graph && s.have == 0)
@@ -284,12 +288,16 @@ int zs_dnn_plans(zs_dnn_plan *out, int max, const zs_cuda_conv *c, const zs_dnn_
     return s.have;
 }
 
-cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, void *w, void *y,
-                         const void *b, void *ws)
+int zs_dnn_plans(zs_dnn_plan *out, int max, const zs_cuda_conv *c, const zs_dnn_target *t,
+                 size_t limit, const char *tag, zs_dnn_tally *tally)
 {
-    const int64_t ids[4] = {ZS_DNN_X, ZS_DNN_W, ZS_DNN_Y, ZS_DNN_B};
-    const void *pointers[4] = {x, w, y, b};
-    const int64_t n = b ? 4 : 3;
+    zs_dnn_problem p = {.graph = zs_dnn_conv_graph, .what = c, .f32 = c->type == ZS_F32};
+    return zs_dnn_search(out, max, &p, t, limit, tag, tally);
+}
+
+cudnnStatus_t zs_dnn_execute(const zs_dnn_plan *p, cudnnHandle_t handle, int n, const int64_t *ids,
+                             const void *const *pointers, void *ws)
+{
     zs_dnn_graph g = {0};
     cudnnBackendDescriptor_t pack = zs_dnn_make(&g, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     zs_dnn_set(&g, pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, n, ids);
@@ -301,4 +309,12 @@ cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, vo
         s = cudnnBackendExecute(handle, p->desc, pack);
     zs_dnn_graph_free(&g);
     return s;
+}
+
+cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, void *w, void *y,
+                         const void *b, void *ws)
+{
+    const int64_t ids[4] = {ZS_DNN_X, ZS_DNN_W, ZS_DNN_Y, ZS_DNN_B};
+    const void *pointers[4] = {x, w, y, b};
+    return zs_dnn_execute(p, handle, b ? 4 : 3, ids, pointers, ws);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolutions as execution plans of cuDNN's backend graph API (cudnn_graph.h). A plan can be made
- * with no device at hand, for one that a file describes; running one takes the device. */
+/* Convolutions and attention as execution plans of cuDNN's backend graph API (cudnn_graph.h). A
+ * plan can be made with no device at hand, for one that a file describes; running one takes the
+ * device. */
 #ifndef ZS_BACKEND_CUDA_DNN_H
 #define ZS_BACKEND_CUDA_DNN_H
 
@@ -38,17 +39,37 @@ typedef struct zs_dnn_tally {
     int offered;   /* by the heuristics */
     int refused;   /* by us: other bits each time, less precision, compiled while running, listed */
     int unusable;  /* by cuDNN, when the plan was made */
+    int unloaded;  /* of these: compiled, but there is no driver to load them */
     int too_large; /* workspaces */
 } zs_dnn_tally;
+
+/* A computation that plans are sought for. */
+typedef struct zs_dnn_problem {
+    /* The operation graph of *what, or NULL. */
+    cudnnBackendDescriptor_t (*graph)(struct zs_dnn_graph *g, const void *what,
+                                      const zs_dnn_target *t);
+    const void *what;
+    bool f32;      /* of f32 tensors, which tensor cores would round */
+    bool compiled; /* engines that are compiled when a plan is made, in about a second, will do */
+} zs_dnn_problem;
 
 /* The first `max` <= ZS_DNN_PLANS usable plans, best guess first, whose workspaces are at most
  * `limit` bytes; returns how many. All of them give the same bits each time they are run. With
  * `tag`, only the plan of that tag. tally may be NULL. */
+int zs_dnn_search(zs_dnn_plan *out, int max, const zs_dnn_problem *p, const zs_dnn_target *t,
+                  size_t limit, const char *tag, zs_dnn_tally *tally);
+/* That of a convolution. */
 int zs_dnn_plans(zs_dnn_plan *out, int max, const zs_cuda_conv *c, const zs_dnn_target *t,
                  size_t limit, const char *tag, zs_dnn_tally *tally);
 void zs_dnn_plan_free(zs_dnn_plan *p);
 
-/* Queues it; b is NULL without c.bias. The plan's workspace is 64-byte aligned, tensors 16. */
+enum { ZS_DNN_TENSORS = 16 };
+
+/* Queues it, on tensors of these unique ids: device memory, or the program's where a graph takes a
+ * number by its value. The plan's workspace is 64-byte aligned, tensors 16. */
+cudnnStatus_t zs_dnn_execute(const zs_dnn_plan *p, cudnnHandle_t handle, int n, const int64_t *ids,
+                             const void *const *pointers, void *ws);
+/* That of a convolution; b is NULL without c.bias. */
 cudnnStatus_t zs_dnn_run(const zs_dnn_plan *p, cudnnHandle_t handle, void *x, void *w, void *y,
                          const void *b, void *ws);
 

@@ -5,7 +5,7 @@
 
 #include "backend/cuda/dnn.h"
 
-enum { ZS_DNN_DESCS = 16 };
+enum { ZS_DNN_DESCS = 96 };
 
 /* Descriptors of one graph. Whether a plan refers to those that it was made from is not said, so
  * they live as long as it does. */
@@ -30,8 +30,12 @@ void zs_dnn_finish(zs_dnn_graph *g, cudnnBackendDescriptor_t d);
 /* Tensors of a convolution, by which pointers are given when it is run. */
 enum { ZS_DNN_X = 1, ZS_DNN_W, ZS_DNN_Y, ZS_DNN_B, ZS_DNN_CONV };
 
-/* The operation graph of c, or NULL. */
-cudnnBackendDescriptor_t zs_dnn_conv_graph(zs_dnn_graph *g, const zs_cuda_conv *c,
+/* The operation graph of operations ops[n], or NULL. */
+cudnnBackendDescriptor_t zs_dnn_graph_of(zs_dnn_graph *g, const cudnnBackendDescriptor_t *ops,
+                                         int64_t n, const zs_dnn_target *t);
+
+/* zs_dnn_problem.graph of a zs_cuda_conv. */
+cudnnBackendDescriptor_t zs_dnn_conv_graph(zs_dnn_graph *g, const void *conv,
                                            const zs_dnn_target *t);
 
 #endif

@@ -159,26 +159,33 @@ static cudnnBackendDescriptor_t make_bias(zs_dnn_graph *g, const zs_cuda_conv *c
     return op;
 }
 
-cudnnBackendDescriptor_t zs_dnn_conv_graph(zs_dnn_graph *g, const zs_cuda_conv *c,
-                                           const zs_dnn_target *t)
+cudnnBackendDescriptor_t zs_dnn_graph_of(zs_dnn_graph *g, const cudnnBackendDescriptor_t *ops,
+                                         int64_t n, const zs_dnn_target *t)
 {
-    cudnnBackendDescriptor_t ops[2];
-    int64_t n = 1;
-    cudnnBackendDescriptor_t y =
-        make_tensor(g, &(tensor){ZS_DNN_Y, type_of(c), c->n, c->o, c->yh, c->yw, false});
-    if (c->bias) {
-        cudnnBackendDescriptor_t conv = make_tensor(
-            g, &(tensor){ZS_DNN_CONV, CUDNN_DATA_FLOAT, c->n, c->o, c->yh, c->yw, true});
-        ops[0] = make_conv(g, c, conv);
-        ops[1] = make_bias(g, c, conv, y);
-        n = 2;
-    } else {
-        ops[0] = make_conv(g, c, y);
-    }
     cudnnBackendDescriptor_t graph = zs_dnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     zs_dnn_set(g, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, n, ops);
     if (t->handle)
         zs_dnn_set(g, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &t->handle);
     zs_dnn_finish(g, graph);
     return g->status == CUDNN_STATUS_SUCCESS ? graph : NULL;
+}
+
+cudnnBackendDescriptor_t zs_dnn_conv_graph(zs_dnn_graph *g, const void *conv,
+                                           const zs_dnn_target *t)
+{
+    const zs_cuda_conv *c = conv;
+    cudnnBackendDescriptor_t ops[2];
+    int64_t n = 1;
+    cudnnBackendDescriptor_t y =
+        make_tensor(g, &(tensor){ZS_DNN_Y, type_of(c), c->n, c->o, c->yh, c->yw, false});
+    if (c->bias) {
+        cudnnBackendDescriptor_t product = make_tensor(
+            g, &(tensor){ZS_DNN_CONV, CUDNN_DATA_FLOAT, c->n, c->o, c->yh, c->yw, true});
+        ops[0] = make_conv(g, c, product);
+        ops[1] = make_bias(g, c, product, y);
+        n = 2;
+    } else {
+        ops[0] = make_conv(g, c, y);
+    }
+    return zs_dnn_graph_of(g, ops, n, t);
 }
