@@ -25,8 +25,9 @@ zs_ui cli_progress_start(const cli_options *opt);
 void cli_progress_silence(void); /* nothing at all from now on: another process speaks */
 void cli_progress_end(void);     /* leaves the cursor on a fresh line */
 
-/* SIGINT, SIGTERM and SIGUSR1 become a request to stop; a second one ends the program at once. */
+/* SIGINT and SIGUSR1 become a request to stop; a second one ends the program at once. */
 void cli_signals_install(void);
+void cli_signals_terminate(void); /* and SIGTERM, which ends ranks that wait for others to start */
 bool cli_signals_caught(void);
 void cli_signals_speak(const char *text); /* says that then; NULL, as at first: nothing */
 

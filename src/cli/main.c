@@ -37,6 +37,7 @@ static int print_result(const zs_task_result *r, const cli_options *opt)
 /* The first of all ranks speaks for them. */
 static void prepare_ranks(void)
 {
+    cli_signals_terminate();
     if (zs_ranks_index() > 0)
         cli_progress_silence();
     else if (zs_ranks_count() > 1) /* the launcher hears the second Ctrl-C */

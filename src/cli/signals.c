@@ -18,20 +18,29 @@ static void on_signal(int number)
     (void)ignored;
 }
 
-void cli_signals_install(void)
+static void listen_to(int number)
 {
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_signal;
     sigemptyset(&sa.sa_mask);
     sa.sa_flags = SA_RESTART;
-    sigaction(SIGINT, &sa, NULL);
-    sigaction(SIGTERM, &sa, NULL);
+    sigaction(number, &sa, NULL);
+}
+
+void cli_signals_install(void)
+{
+    listen_to(SIGINT);
     /* what mpirun passes on to all ranks, and Slurm sends before a time limit ends */
-    sigaction(SIGUSR1, &sa, NULL);
+    listen_to(SIGUSR1);
     /* a write that fails says why, and its temporary file is removed */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+}
+
+void cli_signals_terminate(void)
+{
+    listen_to(SIGTERM);
 }
 
 void cli_signals_speak(const char *text)

@@ -196,9 +196,10 @@ int zs_ranks_join(zs_error *err)
     if (world.joined)
         return zs_fail(err, ZS_E_INVALID, "there are no other processes");
     world.joined = true;
-    int status = load(&d, &own);
-    if (status == ZS_OK)
-        status = check_slurm(&own);
+    int status = check_slurm(err);
+    if (status < 0)
+        return status;
+    status = load(&d, &own);
     if (status < 0)
         return strand(status, &own, err);
     int code = d->open(&me);

@@ -52,7 +52,8 @@ static int open_mpi(zs_comm_place *me)
     if (r == MPI_SUCCESS && have < MPI_THREAD_FUNNELED)
         r = MPI_ERR_OTHER;
     began = !running;
-    if (r == MPI_SUCCESS)
+    ranks = MPI_COMM_WORLD;
+    if (r == MPI_SUCCESS && running) /* not where all are ours: nobody could say who is missing */
         r = MPI_Comm_dup(MPI_COMM_WORLD, &ranks);
     if (r == MPI_SUCCESS)
         r = MPI_Comm_set_errhandler(ranks, MPI_ERRORS_RETURN);
@@ -110,8 +111,9 @@ static void close_mpi(void *ctx)
     (void)ctx;
     if (ranks != MPI_COMM_NULL) /* launchers end all when one has ended badly */
         (void)MPI_Barrier(ranks);
-    if (ranks != MPI_COMM_NULL)
+    if (ranks != MPI_COMM_NULL && ranks != MPI_COMM_WORLD)
         (void)MPI_Comm_free(&ranks);
+    ranks = MPI_COMM_NULL;
     if (began)
         (void)MPI_Finalize();
 }
