@@ -75,7 +75,7 @@ static void size_text(char out[80], const zs_ports *p, int64_t made_for, bool pr
 
 static void add_line(zs_task_env *env, const char *what, const char *value, const char *more)
 {
-    zs_strbuf_addf(env->text, "  %-24s %-32s %s\n", what, value, more);
+    zs_strbuf_addf(env->text, more[0] ? "  %-24s %-32s %s\n" : "  %-24s %s%s\n", what, value, more);
 }
 
 /* What somebody needs to know who feeds the encoder, or who looks for what was made for it. */
