@@ -54,6 +54,8 @@ static bool set_channels(zs_model_config *c, const char *v)
         return false;
     if (c->adm.levels)
         c->adm.in_channels = c->channels;
+    else if (c->dit.depth)
+        c->dit.in_channels = c->channels;
     else
         c->unet.in_channels = c->unet.out_channels = c->channels;
     if (c->sem_encoder.levels)

@@ -109,9 +109,9 @@ static int make_config(zs_train_config *c, zs_task_env *env)
     c->model = preset.generator;
     zs_train_fill(c, &preset.train_generator);
     zs_train_take_options(c, env);
-    status = open_first_stage(c, env);
+    status = apply_sets(c, env); /* they may make it one of pixels */
     if (status == ZS_OK)
-        status = apply_sets(c, env);
+        status = open_first_stage(c, env);
     if (status == ZS_OK)
         status = condition(c, env);
     return status < 0 ? status : zs_model_config_validate(&c->model, env->err);
