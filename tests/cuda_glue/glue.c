@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HELD = 4096, EDGE = 1024 /* bytes at either end of a large workspace */ };
+enum { HELD = 1 << 16, EDGE = 1024 /* bytes at either end of a large workspace */ };
 
 static glue_plans mode;
 static int failures;
