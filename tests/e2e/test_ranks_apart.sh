@@ -22,8 +22,28 @@ if ! command -v mpirun >/dev/null || [ ! -r "$(dirname "$ZSEM")/zsem-mpi.so" ]; 
     exit
 fi
 
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export ASAN_OPTIONS=detect_leaks=0 # Open MPI's own
+
+# Two machines as far as Open MPI knows: it starts its daemon on each through what stands for ssh
+# here, and their ranks reach each other by TCP.
+cat >"$dir/ssh" <<SH
+#!/bin/sh
+while [ "\${1#-}" != "\$1" ]; do shift; done
+echo \$\$ >"$dir/\$1"
+export TMPDIR="$dir/tmp-\$1" # daemons of one job are not meant to share it
+mkdir -p "\$TMPDIR"
+shift
+exec sh -c "\$*"
+SH
+chmod +x "$dir/ssh"
+machines=(mpirun --bind-to none --mca plm_rsh_agent "$dir/ssh" --mca oob_tcp_if_include lo
+    --mca btl_tcp_if_include lo --mca btl tcp,self --host 127.0.0.2:1,127.0.0.3:1)
+if [ "$("${machines[@]}" hostname 2>/dev/null </dev/null | wc -l)" -ne 2 ]; then
+    echo 'SKIPPED: this MPI has no daemons on 127.0.0.x; the ranks are neighbours'
+    machines=(mpirun --bind-to none -n 2)
+    export OMPI_MCA_rmaps_base_oversubscribe=1
+fi
 
 # at0 and at1 are the machines; settings in at1/env are that machine's alone
 cat >"$dir/each" <<SH
@@ -46,7 +66,7 @@ fresh()
 apart()
 {
     status=0
-    mpirun --bind-to none -n 2 "$dir/each" "$@" >"$dir/said" 2>&1 </dev/null || status=$?
+    "${machines[@]}" "$dir/each" "$@" >"$dir/said" 2>&1 </dev/null || status=$?
 }
 
 # works WORDS...: the last job did, and said these
@@ -126,4 +146,36 @@ apart sample model.safetensors -n 4 --batch 1 --steps 2 --out "$dir/new"
 works
 check 'a shared folder is no news' test "$(grep -c 'another folder' "$dir/said")" -eq 0
 check 'the same images' cmp "$dir/at1/new/000003.png" "$dir/new/000003.png"
+
+# a machine is gone in the middle of a run: mpirun says which, and the run goes on elsewhere
+below()
+{
+    local pid
+    for pid in $(pgrep -P "$1"); do
+        below "$pid"
+        echo "$pid"
+    done
+}
+if [ -r "$dir/127.0.0.3" ]; then
+    "${machines[@]}" "$dir/each" "${tiny[@]}" --steps 100000 --checkpoint-every 2 --out lost \
+        >"$dir/said" 2>&1 </dev/null &
+    job=$!
+    for _ in $(seq 600); do
+        grep -q '"step":5,' "$dir/at0/lost/log.jsonl" 2>/dev/null && break
+        sleep 0.1
+    done
+    read -r pid <"$dir/127.0.0.3"
+    mapfile -t gone < <(below "$pid")
+    kill -9 "$pid" "${gone[@]}"
+    status=0
+    wait "$job" || status=$?
+    check "mpirun failed: $(cat "$dir/said")" test "$status" -ne 0
+    check "a daemon is named: $(cat "$dir/said")" grep -q 'daemon' "$dir/said"
+    check 'nothing is half written' test -z "$(find "$dir/at0/lost" -name '*.safetensors' -size 0)"
+    last=$(find "$dir/at0/lost/checkpoints" -name 'step-*' | sort | tail -n 1 |
+        sed 's/.*step-0*//; s/\..*//')
+    check 'a checkpoint is there' test "${last:-0}" -ge 4
+    accept env -C "$dir/at0" "$ZSEM" "${tiny[@]}" --steps $((last + 2)) --out lost
+    check 'it went on' test -f "$dir/at0/lost/checkpoints/$(printf 'step-%08d' $((last + 2))).safetensors"
+fi
 finish
