@@ -54,29 +54,60 @@ static zs_sdpa attention(int64_t t, int64_t heads, int64_t d, bool by_head, bool
                      .part = by_head ? d : heads * d};
 }
 
+static const struct {
+    const char *what;
+    int64_t t, heads, d;
+    bool by_head;
+} shapes[] = {{"DiT-XL/2 at 256 pixels", 256, 16, 72, false},
+              {"ViT-B/16 at 224 pixels", 197, 12, 64, false},
+              {"ADM at 16x16", 256, 8, 64, true}};
+enum { SHAPES = sizeof shapes / sizeof shapes[0] };
+
 static void kernels_for_attention(void **state)
 {
-    static const struct {
-        const char *what;
-        int64_t t, heads, d;
-        bool by_head;
-    } list[] = {{"DiT-XL/2 at 256 pixels", 256, 16, 72, false},
-                {"ViT-B/16 at 224 pixels", 197, 12, 64, false},
-                {"ADM at 16x16", 256, 8, 64, true}};
     zs_dnn_target t;
     (void)state;
     target_of(&t);
-    for (size_t i = 0; i < 2 * sizeof list / sizeof list[0]; i++) {
+    for (size_t i = 0; i < 2 * (size_t)SHAPES; i++) {
         zs_dnn_tally tally = {0};
-        zs_sdpa s =
-            attention(list[i / 2].t, list[i / 2].heads, list[i / 2].d, list[i / 2].by_head, i % 2);
+        zs_sdpa s = attention(shapes[i / 2].t, shapes[i / 2].heads, shapes[i / 2].d,
+                              shapes[i / 2].by_head, i % 2);
         int n = plans_of(&s, &t, &tally);
         print_message("%s%s: offered %d, refused %d, unusable %d, of these compiled %d\n",
-                      list[i / 2].what, i % 2 ? ", gradient" : "", tally.offered, tally.refused,
+                      shapes[i / 2].what, i % 2 ? ", gradient" : "", tally.offered, tally.refused,
                       tally.unusable, tally.unloaded);
         assert_true(n > 0);
     }
     zs_dnn_target_free(&t);
+}
+
+/* On a device: whichever is faster, both give the same numbers. */
+static void agrees_on_a_device(void **state)
+{
+    static float present;
+    const zs_backend *b = zs_backend_find("cuda");
+    char dir[] = "/tmp/zsem-attention-XXXXXX";
+    int all = 0, used = 0, disagreed = 0;
+    (void)state;
+    if (b->remote->open(NULL) != ZS_OK)
+        skip();
+    assert_true(mkdtemp(dir) && setenv("ZSEM_CACHE", dir, 1) == 0);
+    for (size_t i = 0; i < 2 * (size_t)SHAPES; i++) {
+        int64_t ch = shapes[i / 2].heads * shapes[i / 2].d, t = shapes[i / 2].t;
+        const zs_attr a = {.heads = (int)shapes[i / 2].heads,
+                           .kind = shapes[i / 2].by_head ? ZS_QKV_BY_HEAD : ZS_QKV_BY_PART};
+        zs_view qkv = {&present, {.nd = 3, .d = {8, t, 3 * ch}}, ZS_BF16}, y = qkv;
+        zs_call c = {.a = &a, .threads = 1, .in = {qkv}, .queue = b->queue};
+        y.s.d[2] = ch;
+        c.in[1] = i % 2 ? y : c.in[1];
+        c.out[0] = i % 2 ? qkv : y;
+        (void)b->kernel(i % 2 ? ZS_OP_ATTENTION_BWD : ZS_OP_ATTENTION)->workspace(&c);
+    }
+    zs_sdpa_counts(&all, &used, &disagreed);
+    print_message("%d attentions, %d by cuDNN; %d gave other numbers\n", all, used, disagreed);
+    assert_int_equal(b->remote->sync(NULL), ZS_OK);
+    assert_int_equal(disagreed, 0);
+    assert_true(all >= 2 * SHAPES);
 }
 
 /* Compiled kernels are left out where the problem does not ask for them, as convolutions do. */
@@ -111,6 +142,7 @@ int main(void)
         cmocka_unit_test(kernels_for_attention),
         cmocka_unit_test(not_unasked),
         cmocka_unit_test(nothing_for_odd_heads),
+        cmocka_unit_test(agrees_on_a_device),
     };
     if (!have_driver()) {
         printf("SKIPPED: no driver and no stub of one; kernels for attention are NOT tested\n");

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole training runs by the CUDA backend's code on the processor: its kernels (host.h), what calls
  * the libraries with stand-ins for them (glue.h), its optimiser and its norms, in plans that put in
- * casts, keep packed filters and leave parameters where a run has them. Memory is the program's, but
- * nobody may know: kernels run when somebody waits. */
-#include "backend/cuda/cuda.h"
-#include "backend/cuda/kernels.h"
+ * casts and leave parameters where a run has them. Memory is the program's, but nobody may know:
+ * kernels run when somebody waits. */
 #include "tests/cuda_glue/glue.h"
 #include "tests/cuda_host/host.h"
 

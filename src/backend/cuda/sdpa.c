@@ -20,6 +20,7 @@ static const double agreement = 0.03; /* of results in bf16, as Euclidean norms 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static zs_memo choices = {.key_bytes = sizeof(zs_sdpa), .value_bytes = sizeof(zs_sdpa_choice)};
 static zs_plan_file file;
+static int met, taken, wrong;
 
 static size_t rounded(size_t n)
 {
@@ -279,8 +280,10 @@ static int fastest(const zs_sdpa_choice *list, int n, const zs_sdpa *s, const zs
     t.call.ws = t.ws;
     t.call.queue = zs_cuda_get()->stream;
     int first = zs_tune_fastest(&tune, try_it, &t, n + 1);
-    if (first > 0 && !agrees(&t, first))
+    if (first > 0 && !agrees(&t, first)) {
+        wrong++;
         first = 0;
+    }
     zs_tune_close(&tune);
     return first;
 }
@@ -301,6 +304,7 @@ static void choose(zs_sdpa_choice *out, const zs_sdpa *s, const zs_call *c,
     char key[ZS_PLAN_TAG];
     if (!suits(s) || !products)
         return;
+    met++;
     key_text(key, s);
     zs_plan_file_open(&file, "cudnn-attention", cudnnGetVersion(), zs_cuda_get()->name);
     if (recall(out, s, key))
@@ -324,10 +328,21 @@ const zs_sdpa_choice *zs_sdpa_choose(const zs_sdpa *s, const zs_call *c,
     bool fresh;
     (void)pthread_mutex_lock(&lock);
     zs_sdpa_choice *choice = zs_memo_get(&choices, s, &fresh);
-    if (choice && fresh)
+    if (choice && fresh) {
         choose(choice, s, c, products, bytes);
+        taken += choice->forward.desc != NULL;
+    }
     (void)pthread_mutex_unlock(&lock);
     if (!choice) /* and not another answer, with another workspace, the next time */
         zs_cuda_refuse(ZS_E_NOMEM, "out of memory while attention was planned");
     return choice && choice->forward.desc ? choice : NULL;
+}
+
+void zs_sdpa_counts(int *all, int *used, int *disagreed)
+{
+    (void)pthread_mutex_lock(&lock);
+    *all = met;
+    *used = taken;
+    *disagreed = wrong;
+    (void)pthread_mutex_unlock(&lock);
 }

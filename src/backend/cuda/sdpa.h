@@ -49,6 +49,10 @@ enum {
 const zs_sdpa_choice *zs_sdpa_choose(const zs_sdpa *s, const zs_call *c,
                                      void (*products)(const zs_call *c), size_t bytes);
 
+/* How many attentions this process has asked cuDNN for, how many of them it computes, and for how
+ * many it was faster but gave other numbers than products, or others each time. */
+void zs_sdpa_counts(int *all, int *used, int *disagreed);
+
 size_t zs_sdpa_workspace(const zs_sdpa *s, const zs_sdpa_choice *c);
 
 /* Queue it. A failure is kept (check.h). */
