@@ -175,7 +175,9 @@ if [ -r "$dir/127.0.0.3" ]; then
     last=$(find "$dir/at0/lost/checkpoints" -name 'step-*' | sort | tail -n 1 |
         sed 's/.*step-0*//; s/\..*//')
     check 'a checkpoint is there' test "${last:-0}" -ge 4
-    accept env -C "$dir/at0" "$ZSEM" "${tiny[@]}" --steps $((last + 2)) --out lost
-    check 'it went on' test -f "$dir/at0/lost/checkpoints/$(printf 'step-%08d' $((last + 2))).safetensors"
+    last=$((last + 2))
+    accept env -C "$dir/at0" "$ZSEM" "${tiny[@]}" --steps $last --out lost
+    last=$(printf 'step-%08d.safetensors' $last)
+    check 'it went on' test -f "$dir/at0/lost/checkpoints/$last"
 fi
 finish
