@@ -97,8 +97,6 @@ static int open_bundle(zs_model *m, zs_tensorfile *f, const json_t *meta, unsign
         status = zs_bundle_read(m, f, err);
     if (status == ZS_OK)
         status = zs_probe_read_bundle(&m->probe, f, meta, zs_model_config_z_dim(&m->config), err);
-    if (status == ZS_OK)
-        add_probe_fact(m, path);
     return status < 0 ? status : ZS_OK;
 }
 
@@ -177,6 +175,8 @@ static int take_networks(zs_model *m, zs_tensorfile *f, unsigned boxes, const zs
         status = read_networks(part, f, boxes, o, err);
     if (status == ZS_OK)
         status = zs_model_keep(part, boxes, zs_tensorfile_path(f), err);
+    if (status == ZS_OK && part->probe)
+        add_probe_fact(part, zs_tensorfile_path(f));
     if (status == ZS_OK)
         status = zs_model_join(m, part, zs_tensorfile_path(f), err);
     zs_model_close(&part);
@@ -308,12 +308,12 @@ static int refuse_part(const char *part, size_t n, const zs_model_options *o, zs
     char *whole = zs_str_format("%.*s", (int)n, part), *word = whole ? whole + at : NULL;
     char *path = at > 1 ? file_of_part(part, at - 1) : NULL;
     int status = 1;
-    if (!is_there(whole) && is_there(path))
+    if (word && !is_there(whole) && is_there(path))
         status = zs_model_new(&m, path, o, err);
     if (status == ZS_OK)
         status = take_file(m, path, ~0u, o, err);
     if (status == ZS_OK)
-        status = zs_model_lacks(m, word, path, err);
+        status = zs_model_lacks(m, word[0] ? word : "part without a name", path, err);
     zs_model_close(&m);
     zs_free(path);
     zs_free(whole);

@@ -89,7 +89,7 @@ static const struct remedy {
     {"latent_name", "the --first-stage" AS_BEGUN, NULL},
     {"latent_fingerprint", "the --first-stage" AS_BEGUN, NULL},
     {"generator.arch", "the --preset" AS_BEGUN, NULL},
-    {"generator.classes", "the --data and --class-cond" AS_BEGUN, NULL},
+    {"generator.classes", "the --data, --class-cond and generator.class_drop" AS_BEGUN, NULL},
     {"generator.rep_dim", "the --encoder" AS_BEGUN, NULL},
     {"generator.substitute", "the --encoder" AS_BEGUN, NULL},
     {"generator.z_dim", "--set z_dim=", NULL},

@@ -78,6 +78,10 @@ refuse 'a probe alone is no model' 'share/fashion32.safetensors:encoder+probe' -
     "$ZSEM" info share/fashion32.safetensors:probe
 refuse 'has no bogus' 'its parts are generator, encoder, prior, probe' -- \
     "$ZSEM" info share/fashion32.safetensors:bogus
+refuse 'has no part without a name' -- "$ZSEM" info share/fashion32.safetensors:
+"$ZSEM" info share/fashion32.safetensors:encoder >"$dir/.out"
+check 'a probe that is left out is no fact' \
+    test "$(grep -c 'fingerprint\|attributes' "$dir/.out")" -eq 1
 refuse "a generator and this one has none" -- "$ZSEM" sample "$tiny:encoder" --out "$dir/new"
 refuse prior -- "$ZSEM" sample "$tiny" --out "$dir/new"
 refuse "has neither" -- "$ZSEM" sample "$plain" --class 1 --steps 2 --out "$dir/new"
