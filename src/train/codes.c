@@ -39,7 +39,11 @@ uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h)
 
 uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views)
 {
-    return zs_encoder_fingerprint(m, mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views));
+    const zs_model_config *c = zs_model_configuration(m);
+    uint64_t h = mix(mix(1, zs_source_fingerprint(data)), (uint64_t)views);
+    if (c->encoder_size) /* images have another size than those that it was made for */
+        h = mix(h, (uint64_t)c->image_size);
+    return zs_encoder_fingerprint(m, h);
 }
 
 void zs_codes_free(zs_codes *c)

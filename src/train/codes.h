@@ -26,7 +26,8 @@ typedef struct zs_codes {
 /* A number for the weights of the encoder, which goes on from another number h. */
 uint64_t zs_encoder_fingerprint(const zs_model *m, uint64_t h);
 
-/* Fingerprint of encoder weights, data and views: that of the codes. */
+/* Fingerprint of encoder weights, data, the size of images where the encoder was made for another,
+ * and views: that of the codes. */
 uint64_t zs_codes_fingerprint(const zs_model *m, const zs_source *data, int views);
 
 /* Reads the codes from `path`, or encodes the data set and writes them there. A file that was made

@@ -59,6 +59,27 @@ static void encodes_once(void **state)
     zs_model_close(&m);
 }
 
+/* The same encoder makes other codes of images that are twice as large. */
+static void codes_are_of_one_size(void **state)
+{
+    (void)state;
+    zs_error err = {0};
+    const char *const sets[] = {"image_size=16", NULL};
+    const zs_model_options o = {.set = sets};
+    zs_model *m = NULL;
+    zs_source *s = NULL;
+    zs_codes c = {0};
+    must(zs_model_open(&m, scratch_path("base.safetensors"), &o, &err), &err);
+    assert_int_equal(zs_model_configuration(m)->encoder_size, TINY);
+    must(zs_source_open(&s, scratch_path("data"), &err), &err);
+    must_refuse(zs_codes_load(&c, scratch_path("w.safetensors"), m, s, 3, NULL, &err), &err,
+                ZS_E_INVALID, "does not hold the codes");
+    must(zs_codes_load(&c, scratch_path("twice.safetensors"), m, s, 3, NULL, &err), &err);
+    zs_codes_free(&c);
+    zs_source_close(&s);
+    zs_model_close(&m);
+}
+
 /* A part as one of several ranks leaves it behind: codes that nobody would encode like that. */
 static void leave_part(const char *name, const char *header, int64_t rows, float value)
 {
@@ -343,9 +364,13 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(moves),         cmocka_unit_test(finds_directions),
-        cmocka_unit_test(encodes_once),  cmocka_unit_test(takes_over_from_other_ranks),
-        cmocka_unit_test(prior_resumes), cmocka_unit_test(probes_and_samples),
+        cmocka_unit_test(moves),
+        cmocka_unit_test(finds_directions),
+        cmocka_unit_test(encodes_once),
+        cmocka_unit_test(codes_are_of_one_size),
+        cmocka_unit_test(takes_over_from_other_ranks),
+        cmocka_unit_test(prior_resumes),
+        cmocka_unit_test(probes_and_samples),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, setup, scratch_remove);
