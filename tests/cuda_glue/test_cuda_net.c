@@ -3,6 +3,8 @@
  * the libraries with stand-ins for them (glue.h), its optimiser and its norms, in plans that put in
  * casts and leave parameters where a run has them. Memory is the program's, but nobody may know:
  * kernels run when somebody waits. */
+#include "backend/cuda/cuda.h"
+#include "backend/cuda/kernels.h"
 #include "tests/cuda_glue/glue.h"
 #include "tests/cuda_host/host.h"
 
