@@ -27,4 +27,5 @@ void zs_bound_row(float row[ZS_BOUND_NUMBERS], const zs_schedule *s, int64_t i)
     row[1] = (float)p.log_small;
     row[2] = (float)(p.to_x0 * sqrt(1.0 / s->abar[i] - 1.0));
     row[3] = i == 0 ? 1.0f : 0.0f;
+    row[4] = 1.0f;
 }

@@ -18,7 +18,8 @@ typedef struct zs_posterior {
 zs_posterior zs_posterior_at(const zs_schedule *s, int64_t i);
 
 /* One row of the input `steps` of the operation loss_vlb, of step i: log_large, log_small, the
- * factor from an error of eps to one of the posterior's mean, and 1 for step 0, else 0. */
+ * factor from an error of eps to one of the posterior's mean, 1 for step 0, else 0, and how often
+ * the mean square of eps counts, which is once. */
 void zs_bound_row(float row[ZS_BOUND_NUMBERS], const zs_schedule *s, int64_t i);
 
 #endif

@@ -18,6 +18,7 @@ static const zs_preset_train fashion_training = {.batch = 64,
                                                  .lr = 4e-4,
                                                  .clip = 1,
                                                  .ema = 0.999,
+                                                 .t_weight = 100,
                                                  .optimizer = "adamw",
                                                  .loss = "mse"};
 

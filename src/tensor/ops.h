@@ -14,7 +14,7 @@ typedef enum zs_op {
 
 enum { ZS_MAX_IN = 7, ZS_MAX_OUT = 5 };
 
-enum { ZS_BOUND_NUMBERS = 4 }; /* per sample, of the steps that loss_vlb is about */
+enum { ZS_BOUND_NUMBERS = 5 }; /* per sample, of the steps that loss_vlb is about */
 
 typedef enum zs_pool_kind { ZS_POOL_MAX, ZS_POOL_MEAN } zs_pool_kind;
 typedef enum zs_act { ZS_ACT_NONE, ZS_ACT_SILU, ZS_ACT_RELU } zs_act;

@@ -104,12 +104,11 @@ static int plan(zs_gradient *g, zs_error *err)
     if (status < 0)
         return status;
     find_inputs(g);
-    if (g->c.t_weight > 1.0 && !g->in_weights)
-        return zs_fail(
-            err, ZS_E_INVALID,
-            "--set t_weight=%g: timesteps can be weighted only in the loss of a generator "
-            "that does not learn its variance",
-            g->c.t_weight);
+    if (g->c.t_weight > 1.0 && !g->in_weights && !g->in_steps)
+        return zs_fail(err, ZS_E_INVALID,
+                       "--set t_weight=%g: timesteps can be weighted only in the loss of a "
+                       "generator",
+                       g->c.t_weight);
     bool diffuses = g->in_xt && g->in_t;
     if ((!g->in_target && !g->in_x0) || diffuses == classes || !zs_exec_output(g->exec, "loss"))
         return zs_fail(err, ZS_E_INTERNAL, "the training graph lacks an input");
@@ -216,7 +215,7 @@ void zs_gradient_draw(zs_gradient *g, zs_train_batch *b)
 static double weight_of(const zs_gradient *g, int64_t t)
 {
     double abar = g->schedule.abar[t];
-    return fmin(g->c.t_weight, fmax(1.0, (1.0 - abar) / abar));
+    return fmin(fmax(1.0, g->c.t_weight), fmax(1.0, (1.0 - abar) / abar));
 }
 
 typedef struct fill_job {
@@ -231,8 +230,11 @@ static void fill_noisy(const fill_job *j, int64_t i)
     zs_gradient *g = j->g;
     int64_t k = j->at + i, t = j->b->t[k];
     g->in_t[i] = (float)t;
-    if (g->in_steps)
-        zs_bound_row(g->in_steps + i * ZS_BOUND_NUMBERS, &g->schedule, t);
+    if (g->in_steps) {
+        float *row = g->in_steps + i * ZS_BOUND_NUMBERS;
+        zs_bound_row(row, &g->schedule, t);
+        row[4] = (float)weight_of(g, t);
+    }
     if (g->in_weights)
         g->in_weights[i] = (float)weight_of(g, t);
     zs_q_sample(g->in_xt + i * g->numel, j->b->x + k * g->numel, j->b->target + k * g->target_numel,

@@ -60,8 +60,8 @@ void zs_gradient_draw(zs_gradient *g, zs_train_batch *b);
  *
  *   images   the simple loss of Diffusion Autoencoders, eq. 6: mean((eps(x_t, t, z) - noise)^2),
  *            with x_t from x and target = noise; of a network that learns its variance the
- *            bound too (loss_vlb); with t_weight each sample times min(t_weight, max(1,
- *            (1-abar)/abar))
+ *            bound too (loss_vlb); with t_weight the square of each sample times min(t_weight,
+ *            max(1, (1-abar)/abar))
  *   codes    target = noise: mean |eps(x_t, t) - noise|, or, of a prior that predicts x0,
  *            mean((x0(x_t, t) - x)^2)
  *   classes  cross-entropy of the classifier on x against target */

@@ -103,7 +103,8 @@ static bool fill_stats(op_data *d)
 /* Every other sample is of step 0; the numbers are those of a process of 25 steps. */
 static void fill_steps(float *row, size_t n)
 {
-    static const float first[] = {-9.21f, -9.215f, 0.01f, 1}, later[] = {-2.9f, -3.17f, 0.23f, 0};
+    static const float first[] = {-9.21f, -9.215f, 0.01f, 1, 1},
+                       later[] = {-2.9f, -3.17f, 0.23f, 0, 3};
     for (size_t i = 0; i < n; i++)
         row[i] = (i / ZS_BOUND_NUMBERS % 2 ? later : first)[i % ZS_BOUND_NUMBERS];
 }

@@ -16,6 +16,7 @@
 enum { N = 4, H = 3, W = 2, C = 3, NUMEL = H * W * C, PITCH = 2 * C };
 
 static const int64_t timesteps[N] = {0, 1, 400, 999};
+static const float weights[N] = {1, 2.5f, 1, 100}; /* of the mean square */
 
 /* x0 with edges of the range, noise, predictions whose error shrinks to that of a trained model. */
 typedef struct batch {
@@ -35,8 +36,10 @@ static void fill(batch *b)
         b->x0[i] = i % 5 == 0 ? -1.0f : i % 5 == 1 ? 1.0f : 2 * b->x0[i] - 1;
         b->out[at] = b->noise[i] + 0.3f * b->out[at];
     }
-    for (int n = 0; n < N; n++)
+    for (int n = 0; n < N; n++) {
         zs_bound_row(b->steps + n * ZS_BOUND_NUMBERS, &full, timesteps[n]);
+        b->steps[n * ZS_BOUND_NUMBERS + 4] = weights[n];
+    }
 }
 
 /* ---- as written ---- */
@@ -80,7 +83,8 @@ static void expected(const batch *b, double parts[2 * N])
     for (int i = 0; i < N * NUMEL; i++) {
         double eps = (double)b->out[i / C * PITCH + i % C];
         double v = (double)b->out[i / C * PITCH + C + i % C];
-        parts[i / NUMEL * 2] += pow(eps - (double)b->noise[i], 2) / NUMEL;
+        double w = (double)weights[i / NUMEL];
+        parts[i / NUMEL * 2] += w * pow(eps - (double)b->noise[i], 2) / NUMEL;
         parts[i / NUMEL * 2 + 1] += bits(b, i, eps, v) / NUMEL;
     }
 }
@@ -154,7 +158,8 @@ static void gradients(void **state)
         int at = i / C * PITCH + i % C;
         double eps = (double)b.out[at], v = (double)b.out[at + C];
         double by_v = (bits(&b, i, eps, v + h) - bits(&b, i, eps, v - h)) / (2 * h);
-        assert_near((double)r.grad[at], 2 * (eps - (double)b.noise[i]) / (N * NUMEL), 1e-5,
+        assert_near((double)r.grad[at],
+                    (double)weights[i / NUMEL] * 2 * (eps - (double)b.noise[i]) / (N * NUMEL), 1e-5,
                     "gradient of eps", i);
         if (i < NUMEL || fabs(by_v) > 1e-6) /* below that the difference has no digits */
             assert_near((double)r.grad[at + C], by_v / (N * NUMEL), 2e-3, "gradient of v", i);

@@ -128,7 +128,7 @@ static void posterior_of_the_first_step(void **state)
     assert_true(p.log_small == next.log_small);
     assert_true(p.log_large == log(steps.beta[0]) && next.log_small < next.log_large);
     zs_bound_row(row, &steps, 0);
-    assert_true(row[3] == 1.0f);
+    assert_true(row[3] == 1.0f && row[4] == 1.0f);
     assert_true(fabs((double)row[2] - sqrt(1.0 / steps.abar[0] - 1.0)) < 1e-7);
     zs_bound_row(row, &steps, 1);
     assert_true(row[3] == 0.0f);

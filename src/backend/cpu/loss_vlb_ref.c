@@ -55,7 +55,7 @@ static term likelihood(double lv, double x0, double d)
 typedef struct sample {
     const float *out, *noise, *x0;
     int64_t positions, channels;
-    double large, small, to_mean;
+    double large, small, to_mean, weight;
     bool first;
 } sample;
 
@@ -72,7 +72,8 @@ static sample sample_at(const zs_call *c, int64_t n)
                     .large = (double)row[0],
                     .small = (double)row[1],
                     .to_mean = (double)row[2],
-                    .first = row[3] > 0.5f};
+                    .first = row[3] > 0.5f,
+                    .weight = (double)row[4]};
 }
 
 static term bound(const sample *s, double error, double v, double x0)
@@ -93,7 +94,7 @@ void zs_vlb_sample(const zs_call *c, int64_t n, double parts[2])
             mse += e * e;
             vb += bound(&s, e, (double)o[s.channels], (double)s.x0[i]).value;
         }
-    parts[0] = mse / numel;
+    parts[0] = s.weight * mse / numel;
     parts[1] = vb / (numel * LOG2);
 }
 
@@ -108,7 +109,7 @@ void zs_vlb_sample_bwd(const zs_call *c, int64_t n)
         for (int64_t k = 0; k < s.channels; k++) {
             int64_t i = p * s.channels + k, at = p * 2 * s.channels + k;
             double e = (double)s.out[at] - (double)s.noise[i], v = (double)s.out[at + s.channels];
-            d[at] = (float)(f * 2 * e);
+            d[at] = (float)(f * s.weight * 2 * e);
             d[at + s.channels] = (float)(by_lv * bound(&s, e, v, (double)s.x0[i]).slope);
         }
 }

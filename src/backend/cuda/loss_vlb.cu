@@ -104,7 +104,8 @@ static __global__ void vlb_kernel(double *__restrict__ parts, vlb b)
     vb = block_sum(vb, sh);
     if (threadIdx.x > 0)
         return;
-    parts[2 * n] = mse / static_cast<double>(b.numel);
+    double weight = static_cast<double>(b.steps[n * ZS_BOUND_NUMBERS + 4]);
+    parts[2 * n] = weight * mse / static_cast<double>(b.numel);
     parts[2 * n + 1] = vb / (static_cast<double>(b.numel) * LOG2);
 }
 
@@ -153,7 +154,7 @@ struct vlb_bwd_each {
         vlb_element e = vlb_at(b, n, at - n * b.numel);
         double f = static_cast<double>(step->grad_scale) / static_cast<double>(b.numel * b.samples);
         double range = static_cast<double>(row[0]) - static_cast<double>(row[1]);
-        dout[e.eps] = static_cast<float>(f * 2 * e.error);
+        dout[e.eps] = static_cast<float>(f * static_cast<double>(row[4]) * 2 * e.error);
         dout[e.v] = static_cast<float>(f * 0.5 * range / LOG2 * e.bound.slope);
     }
 };
