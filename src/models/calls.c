@@ -222,7 +222,9 @@ int zs_model_check_eps(const zs_model *m, zs_shape xs, const zs_cond *cond, zs_e
     if (status < 0)
         return status;
     if (p.z_dim && !cond->z)
-        return zs_fail(err, ZS_E_INVALID, "%s needs z_sem, the semantic code of %lld numbers",
+        return zs_fail(err, ZS_E_INVALID,
+                       "%s needs z_sem, a code of %lld numbers; an encoder or a prior makes it, "
+                       "joined with a comma: ENCODER,MODEL",
                        m->label, (long long)p.z_dim);
     if (!p.z_dim && cond->z)
         return zs_fail(err, ZS_E_INVALID, "%s is unconditional and takes no z_sem", m->label);

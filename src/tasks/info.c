@@ -78,6 +78,19 @@ static void add_line(zs_task_env *env, const char *what, const char *value, cons
     zs_strbuf_addf(env->text, more[0] ? "  %-24s %-32s %s\n" : "  %-24s %s%s\n", what, value, more);
 }
 
+/* A fingerprint is a run of the encoder. One that takes long is not waited for by somebody who only
+ * looks at a file. */
+static int fingerprint(char print[ZS_REP_FINGERPRINT], zs_model *m, int64_t size, zs_error *err)
+{
+    const double most = 500; /* GFLOP: seconds on a small machine */
+    zs_flops f;
+    int status = size > 0 ? zs_model_flops(&f, zs_model_configuration(m), size, size, err) : ZS_OK;
+    if (status == ZS_OK && size > 0 && f.box[ZS_BOX_ENCODER] > most * 1e9)
+        return zs_fail(err, ZS_E_UNSUPPORTED, "left out: it would take %.0f GFLOP",
+                       f.box[ZS_BOX_ENCODER] / 1e9);
+    return status == ZS_OK ? zs_rep_fingerprint(print, m, ZS_BOX_ENCODER, err) : status;
+}
+
 /* What somebody needs to know who feeds the encoder, or who looks for what was made for it. */
 static void add_encoder(zs_task_env *env, zs_model *m)
 {
@@ -90,7 +103,7 @@ static void add_encoder(zs_task_env *env, zs_model *m)
         return;
     int64_t made_for = zs_model_config_encoder_size(c);
     const char *prepares = a->prepares ? a->prepares : "pixels from -1 to 1";
-    bool known = zs_rep_fingerprint(print, m, ZS_BOX_ENCODER, &why) == ZS_OK;
+    bool known = fingerprint(print, m, made_for, &why) == ZS_OK;
     size_text(size, &p, made_for, a->prepare != NULL);
     (void)snprintf(codes, sizeof codes, "%lld numbers", (long long)p.z_dim);
     add_line(env, "images of the encoder", size, prepares);

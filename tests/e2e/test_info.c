@@ -91,6 +91,19 @@ static void describes_a_transformer(void **state)
     json_decref(j);
 }
 
+/* Pictures so large that hours would go by. */
+static void leaves_out_what_takes_long(void **state)
+{
+    (void)state;
+    zs_model_config c = tiny_autoencoder(DIM);
+    c.image_size = 1 << 13;
+    tiny_bundle("huge.safetensors", &c, 3, NULL, ZS_F32);
+    json_t *j = info_of(scratch_path("huge.safetensors"));
+    assert_int_equal(number(j, "image_size"), c.image_size);
+    assert_null(json_object_get(json_object_get(j, "encoder"), "fingerprint"));
+    json_decref(j);
+}
+
 static void says_nothing_of_no_encoder(void **state)
 {
     (void)state;
@@ -113,6 +126,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(describes_a_semantic_encoder),
                                        cmocka_unit_test(describes_a_transformer),
+                                       cmocka_unit_test(leaves_out_what_takes_long),
                                        cmocka_unit_test(says_nothing_of_no_encoder)};
     return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }
