@@ -124,9 +124,8 @@ static int set_up(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(describes_a_semantic_encoder),
-                                       cmocka_unit_test(describes_a_transformer),
-                                       cmocka_unit_test(leaves_out_what_takes_long),
-                                       cmocka_unit_test(says_nothing_of_no_encoder)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(describes_a_semantic_encoder), cmocka_unit_test(describes_a_transformer),
+        cmocka_unit_test(leaves_out_what_takes_long), cmocka_unit_test(says_nothing_of_no_encoder)};
     return cmocka_run_group_tests(tests, set_up, scratch_remove);
 }
