@@ -80,9 +80,14 @@ ended()
     else
         check "status $status of mpirun: $(cat "$dir/said")" test "$status" -eq "$1"
     fi
-    local left=
-    for pid in "${members[@]}"; do
-        case $(ps -o stat= -p "$pid") in '' | Z*) ;; *) left="$left $pid" ;; esac
+    local left # mpirun does not wait until those whom it told to end have done so
+    for _ in $(seq 100); do
+        left=
+        for pid in "${members[@]}"; do
+            case $(ps -o stat= -p "$pid") in '' | Z*) ;; *) left="$left $pid" ;; esac
+        done
+        [ -n "$left" ] || break
+        sleep 0.1
     done
     check "ranks are left:$left" test -z "$left"
 }
