@@ -59,18 +59,20 @@ static void add_makers(zs_task_env *env, const zs_model *m)
     }
 }
 
+enum { SIZE_TEXT = 96 };
+
 /* Sides of the images that an encoder takes, in words. */
-static void size_text(char out[80], const zs_ports *p, int64_t made_for, bool prepares)
+static void size_text(char out[SIZE_TEXT], const zs_ports *p, int64_t made_for, bool prepares)
 {
     char side[48] = "any";
     if (made_for > 0)
         (void)snprintf(side, sizeof side, "%lldx%lld", (long long)made_for, (long long)made_for);
     if (prepares)
-        (void)snprintf(out, 80, "any, seen as %s", side);
+        (void)snprintf(out, SIZE_TEXT, "any, seen as %s", side);
     else if (p->unit > 1)
-        (void)snprintf(out, 80, "%s, or multiples of %lld", side, (long long)p->unit);
+        (void)snprintf(out, SIZE_TEXT, "%s, or multiples of %lld", side, (long long)p->unit);
     else
-        (void)snprintf(out, 80, "%s", side);
+        (void)snprintf(out, SIZE_TEXT, "%s", side);
 }
 
 static void add_line(zs_task_env *env, const char *what, const char *value, const char *more)
@@ -95,7 +97,7 @@ static int fingerprint(char print[ZS_REP_FINGERPRINT], zs_model *m, int64_t size
 static void add_encoder(zs_task_env *env, zs_model *m)
 {
     const zs_model_config *c = zs_model_configuration(m);
-    char print[ZS_REP_FINGERPRINT] = "", size[80], codes[32];
+    char print[ZS_REP_FINGERPRINT] = "", size[SIZE_TEXT], codes[32];
     zs_error why = {0};
     zs_ports p;
     const zs_arch *a = zs_model_config_arch(c, ZS_BOX_ENCODER, NULL);
