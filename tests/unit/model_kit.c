@@ -129,6 +129,24 @@ char *kit_config_text(const zs_model_config *c)
     return text;
 }
 
+zs_model_config kit_dit(void)
+{
+    return (zs_model_config){.image_size = KIT_DIT_SIDE,
+                             .channels = KIT_DIT_SIDE,
+                             .fit = "crop",
+                             .diffusion = zs_process_dit,
+                             .dit = {.depth = 2,
+                                     .heads = 2,
+                                     .hidden = 16,
+                                     .mlp = 32,
+                                     .patch = 2,
+                                     .grid = 2,
+                                     .in_channels = KIT_DIT_SIDE,
+                                     .learn_sigma = true,
+                                     .time_channels = 16,
+                                     .classes = 1}};
+}
+
 float *kit_normal(size_t n, uint64_t index, float scale)
 {
     float *v = zs_alloc(n, sizeof *v);

@@ -12,6 +12,11 @@ zs_model_config kit_config(bool conditional);
 /* Its JSON with sorted keys; free() it. */
 char *kit_config_text(const zs_model_config *c);
 
+/* A small DiT of images of KIT_DIT_SIDE with as many channels, as its preset would have it, of no
+ * condition yet. */
+enum { KIT_DIT_SIDE = 4 };
+zs_model_config kit_dit(void);
+
 /* An official checkpoint's state_dict: model.*, ema_model.* with random weights, and x_T last. */
 typedef struct kit_sd {
     zs_params *ps;

@@ -14,7 +14,14 @@
 #include "train/generate.h"
 #include "train/gradient.h"
 
-enum { N = 3, SIDE = 4, CH = 4, CLASSES = 5, STEPS = 4, IMAGE = SIDE * SIDE * CH };
+enum {
+    N = 3,
+    SIDE = KIT_DIT_SIDE,
+    CH = KIT_DIT_SIDE,
+    CLASSES = 5,
+    STEPS = 4,
+    IMAGE = SIDE * SIDE * CH
+};
 
 static const int64_t classes_of[N] = {4, 0, 2};
 
@@ -22,21 +29,8 @@ static const int64_t classes_of[N] = {4, 0, 2};
 static zs_model_config dit_config(double class_drop, int64_t classes)
 {
     zs_error err = {0};
-    zs_model_config c = {.image_size = SIDE,
-                         .channels = CH,
-                         .fit = "crop",
-                         .diffusion = zs_process_dit,
-                         .dit = {.depth = 2,
-                                 .heads = 2,
-                                 .hidden = 16,
-                                 .mlp = 32,
-                                 .patch = 2,
-                                 .grid = 2,
-                                 .in_channels = CH,
-                                 .learn_sigma = true,
-                                 .time_channels = 16,
-                                 .classes = 1,
-                                 .class_drop = class_drop}};
+    zs_model_config c = kit_dit();
+    c.dit.class_drop = class_drop;
     must(zs_model_config_condition(&c, 0, classes, &err), &err);
     return c;
 }

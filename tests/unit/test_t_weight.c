@@ -13,25 +13,13 @@
 #include "tests/unit/must.h"
 #include "train/gradient.h"
 
-enum { SIDE = 4, CH = 4, IMAGE = SIDE * SIDE * CH };
+enum { IMAGE = KIT_DIT_SIDE * KIT_DIT_SIDE * KIT_DIT_SIDE };
 
 static zs_model_config dit_config(bool learn_sigma)
 {
     zs_error err = {0};
-    zs_model_config c = {.image_size = SIDE,
-                         .channels = CH,
-                         .fit = "crop",
-                         .diffusion = zs_process_dit,
-                         .dit = {.depth = 1,
-                                 .heads = 2,
-                                 .hidden = 16,
-                                 .mlp = 32,
-                                 .patch = 2,
-                                 .grid = 2,
-                                 .in_channels = CH,
-                                 .learn_sigma = learn_sigma,
-                                 .time_channels = 16,
-                                 .classes = 1}};
+    zs_model_config c = kit_dit();
+    c.dit.learn_sigma = learn_sigma;
     if (!learn_sigma)
         (void)strcpy(c.diffusion.variance, "fixed_large");
     must(zs_model_config_condition(&c, 0, 0, &err), &err);
